@@ -1,0 +1,60 @@
+"""Coarse instance masks in, crisp ones out.
+
+The public names below are resolved on first access: ``import crispmask`` loads neither Numba nor torch,
+supervision or OpenCV.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from crispmask._version import __version__
+
+if TYPE_CHECKING:
+    from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel
+    from crispmask.detectors import load_detector
+    from crispmask.errors import CrispmaskError
+    from crispmask.image import read_image
+    from crispmask.instances import Instances, Window
+    from crispmask.params import CRFParams
+    from crispmask.refine import refine
+
+_HOME = {
+    "Bilateral": "crispmask.crf",
+    "CRFParams": "crispmask.params",
+    "CrispmaskError": "crispmask.errors",
+    "DenseCRF": "crispmask.crf",
+    "Gaussian": "crispmask.crf",
+    "Instances": "crispmask.instances",
+    "Kernel": "crispmask.crf",
+    "Window": "crispmask.instances",
+    "load_detector": "crispmask.detectors",
+    "read_image": "crispmask.image",
+    "refine": "crispmask.refine",
+}
+
+__all__ = [
+    "Bilateral",
+    "CRFParams",
+    "CrispmaskError",
+    "DenseCRF",
+    "Gaussian",
+    "Instances",
+    "Kernel",
+    "Window",
+    "__version__",
+    "load_detector",
+    "read_image",
+    "refine",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'crispmask' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

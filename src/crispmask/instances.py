@@ -1,0 +1,229 @@
+"""`Instances`: the one type that detection, refinement, evaluation and drawing speak.
+
+Pixel convention, everywhere: pixel (row y, column x) covers [y, y + 1) x [x, x + 1); boxes are half-open xyxy in
+these coordinates, so that a mask of one pixel at the origin has the box (0, 0, 1, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crispmask.errors import ShapeError, ValueRangeError
+
+MASK_THRESHOLD = 0.5
+"""A pixel belongs to the mask where its probability is above this; at a tie it is background, as in an argmax."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The part of an instance's probability map that can differ from zero.
+
+    Why windows: 100 instances on a 12-megapixel photo are 1.2 G probabilities as full-size maps, and only the sum of
+    their boxes as windows.
+
+    Attributes:
+        probabilities: float32 (h, w) in [0, 1].
+        y, x: row and column of the window's first pixel in the image.
+    """
+
+    probabilities: NDArray[np.float32]
+    y: int
+    x: int
+
+    def __post_init__(self) -> None:
+        probabilities = np.ascontiguousarray(self.probabilities, dtype=np.float32)
+        if probabilities.ndim != 2:
+            raise ShapeError(f"a window needs probabilities of shape (h, w), got {probabilities.shape}")
+        # The comparison is false for NaN too.
+        if not (probabilities.size == 0 or (probabilities.min() >= 0 and probabilities.max() <= 1)):
+            raise ValueRangeError("mask probabilities must be numbers in [0, 1]; apply a sigmoid to logits first")
+        object.__setattr__(self, "probabilities", probabilities)
+        object.__setattr__(self, "y", int(self.y))
+        object.__setattr__(self, "x", int(self.x))
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.probabilities.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.probabilities.shape[1])
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in an array (H, W, ...)."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Bool (h, w)."""
+        return self.probabilities > MASK_THRESHOLD
+
+    def cropped_to_mask(self) -> Window:
+        """The smallest window that holds every pixel above zero; (0, 0) in size where there is none."""
+        box = tight_box(self.probabilities > 0)
+        x0, y0, x1, y1 = (int(v) for v in box)
+        return Window(self.probabilities[y0:y1, x0:x1], self.y + y0, self.x + x0)
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """The objects found in one image.
+
+    Attributes:
+        image_size: (H, W) in pixels.
+        boxes: float32 (N, 4), xyxy in pixels, half-open.
+        scores: float32 (N,) in [0, 1].
+        category_ids: int64 (N,), the data set's ids (COCO: 1 is person).
+        windows: N `Window`s, each inside the image.
+
+    Raises:
+        ShapeError: lengths or shapes that do not fit, or a window that leaves the image.
+        ValueRangeError: NaN or infinity among the boxes or scores, or a score outside [0, 1].
+    """
+
+    image_size: tuple[int, int]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    category_ids: NDArray[np.int64]
+    windows: tuple[Window, ...]
+
+    def __post_init__(self) -> None:
+        try:
+            height, width = (int(side) for side in self.image_size)
+        except (TypeError, ValueError):
+            raise ShapeError(f"image_size must be (height, width), got {self.image_size!r}") from None
+        if height < 1 or width < 1:
+            raise ShapeError(f"image_size must be at least (1, 1), got {(height, width)}")
+        n = len(self.windows)
+        boxes = np.ascontiguousarray(self.boxes, dtype=np.float32).reshape(-1, 4) if n == 0 else _floats(self.boxes)
+        scores, categories = _floats(self.scores), np.ascontiguousarray(self.category_ids, dtype=np.int64)
+        for name, array, shape in (
+            ("boxes", boxes, (n, 4)),
+            ("scores", scores, (n,)),
+            ("category_ids", categories, (n,)),
+        ):
+            if array.shape != shape:
+                raise ShapeError(f"{name} must have shape {shape} for {n} windows, got {array.shape}")
+        if not np.isfinite(boxes).all():
+            raise ValueRangeError("boxes must be finite numbers")
+        if n and not (scores.min() >= 0 and scores.max() <= 1):
+            raise ValueRangeError("scores must be numbers in [0, 1]")
+        for i, window in enumerate(self.windows):
+            if window.y < 0 or window.x < 0 or window.y + window.height > height or window.x + window.width > width:
+                raise ShapeError(
+                    f"window {i} at (y={window.y}, x={window.x}) of size {window.height}x{window.width} leaves the "
+                    f"image of {height}x{width} pixels"
+                )
+        object.__setattr__(self, "image_size", (height, width))
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "category_ids", categories)
+        object.__setattr__(self, "windows", tuple(self.windows))
+
+    @classmethod
+    def empty(cls, image_size: tuple[int, int]) -> Instances:
+        """No object in an image of (H, W) pixels."""
+        nothing = np.zeros(0, np.float32)
+        return cls(image_size, np.zeros((0, 4), np.float32), nothing, np.zeros(0, np.int64), ())
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: ArrayLike,
+        *,
+        boxes: ArrayLike | None = None,
+        scores: ArrayLike | None = None,
+        category_ids: ArrayLike | None = None,
+    ) -> Instances:
+        """Full-size masks to instances.
+
+        Args:
+            masks: bool or 0/1 (N, H, W), or probabilities in [0, 1]; one mask (H, W) counts as N = 1.
+            boxes: (N, 4) xyxy; by default the tight boxes of the masks (zeros for an empty mask).
+            scores: (N,); by default 1.
+            category_ids: (N,); by default 1.
+
+        Raises:
+            ShapeError: masks that are not (N, H, W), or lengths that differ.
+            ValueRangeError: values outside [0, 1] or NaN.
+        """
+        array = np.asarray(masks)
+        if array.ndim == 2:
+            array = array[None]
+        if array.ndim != 3:
+            raise ShapeError(f"masks must have shape (N, H, W) or (H, W), got {array.shape}")
+        n, height, width = array.shape
+        if height < 1 or width < 1:
+            raise ShapeError(f"masks must have at least one pixel, got shape {array.shape}")
+        windows, tight = [], np.zeros((n, 4), np.float32)
+        for i, mask in enumerate(array):
+            if not (mask.min() >= 0 and mask.max() <= 1):
+                raise ValueRangeError(f"mask {i} must hold booleans or probabilities in [0, 1]")
+            windows.append(Window(mask.astype(np.float32), 0, 0).cropped_to_mask())
+            tight[i] = tight_box(mask > MASK_THRESHOLD)
+        return cls(
+            (height, width),
+            tight if boxes is None else np.asarray(boxes, np.float32),
+            np.ones(n, np.float32) if scores is None else np.asarray(scores, np.float32),
+            np.ones(n, np.int64) if category_ids is None else np.asarray(category_ids, np.int64),
+            tuple(windows),
+        )
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray) -> Instances:
+        """A subset, always as `Instances`: by number, slice, bool mask (N,) or integer array."""
+        chosen = np.atleast_1d(np.arange(len(self))[index])
+        return Instances(
+            self.image_size,
+            self.boxes[chosen],
+            self.scores[chosen],
+            self.category_ids[chosen],
+            tuple(self.windows[i] for i in chosen),
+        )
+
+    def probability(self, i: int) -> NDArray[np.float32]:
+        """Full-size probability map of instance i: float32 (H, W), zero outside its window."""
+        full = np.zeros(self.image_size, np.float32)
+        full[self.windows[i].slices] = self.windows[i].probabilities
+        return full
+
+    def mask(self, i: int) -> NDArray[np.bool_]:
+        """Full-size mask of instance i: bool (H, W)."""
+        full = np.zeros(self.image_size, np.bool_)
+        full[self.windows[i].slices] = self.windows[i].mask
+        return full
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Full-size masks: bool (N, H, W)."""
+        full = np.zeros((len(self), *self.image_size), np.bool_)
+        for i, window in enumerate(self.windows):
+            full[i][window.slices] = window.mask
+        return full
+
+    def with_windows(self, windows: Sequence[Window]) -> Instances:
+        """The same objects with other masks; boxes, scores and categories stay."""
+        return replace(self, windows=tuple(windows))
+
+
+def tight_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Tight half-open box (4,) float32 xyxy of a bool mask (h, w); zeros where the mask is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return np.zeros(4, np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def _floats(array: ArrayLike) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,225 @@
+"""COCO-format photos as training samples: large scale jitter, crops, copy-paste, colour.
+
+Sample number i of a run is a pure function of (seed, i). That makes a resumed run equal to an undisturbed one,
+whatever the number of loader processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from faster_coco_eval import COCO
+from faster_coco_eval.core import mask as coco_mask
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+MIN_SIDE = 5  # pixels: a smaller box teaches nothing at stride 4
+MIN_VISIBLE = 0.15  # an instance of which less is left after a crop or a paste is dropped
+
+# Canvases of equal area, one per step, so that every step costs the same.
+CANVASES = ((512, 640), (640, 512), (576, 576))
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo: its file, (H, W), and per instance a label (1..C) and a COCO segmentation."""
+
+    path: Path
+    height: int
+    width: int
+    labels: np.ndarray
+    segmentations: list
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Image (H, W, 3) uint8, masks (N, H, W) bool, labels (N,) int64."""
+
+    image: np.ndarray
+    masks: np.ndarray
+    labels: np.ndarray
+
+
+def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = None) -> tuple[list[Photo], list[str]]:
+    """Photos of several COCO annotation files, their categories merged by name.
+
+    Args:
+        sources: pairs (annotation file, image folder).
+        classes: names to keep; None keeps all that have an annotation.
+
+    Returns:
+        The photos, crowds left out, and the class names; label k is ``names[k - 1]``.
+    """
+    sets = [(COCO(str(annotations)), Path(images)) for annotations, images in sources]
+    found = {c["name"] for coco, _ in sets for c in coco.loadCats(coco.getCatIds())}
+    names = classes if classes is not None else sorted(found)
+    label_of = {name: k for k, name in enumerate(names, start=1)}
+    photos = []
+    for coco, folder in sets:
+        name_of = {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())}
+        for info in coco.loadImgs(sorted(coco.getImgIds())):
+            anns = [
+                a
+                for a in coco.loadAnns(coco.getAnnIds(imgIds=[info["id"]]))
+                if not a.get("iscrowd") and name_of[a["category_id"]] in label_of
+            ]
+            labels = np.array([label_of[name_of[a["category_id"]]] for a in anns], dtype=np.int64)
+            photos.append(
+                Photo(folder / info["file_name"], info["height"], info["width"], labels, [a["segmentation"] for a in anns])
+            )
+    return photos, names
+
+
+class TrainingSet(Dataset):
+    """Endless augmented samples: item i is a pair (image float32 (3, H, W) in [0, 1], torchvision target).
+
+    Args:
+        photos: what `read_photos` gave.
+        seed: of the whole run.
+        batch_size: items of one step share a canvas.
+        length: number of items.
+        focus: labels that the model is for; photos without any are negatives.
+        negatives: share of samples drawn from the negatives.
+        paste: probability of pasting instances of a second photo (Ghiasi et al., Simple Copy-Paste, 2021).
+    """
+
+    def __init__(
+        self,
+        photos: list[Photo],
+        *,
+        seed: int,
+        batch_size: int,
+        length: int,
+        focus: set[int],
+        negatives: float = 0.2,
+        paste: float = 0.5,
+    ) -> None:
+        self.photos, self.seed, self.batch_size, self.length = photos, seed, batch_size, length
+        self.focus = np.array(sorted(focus))
+        self.with_focus = [i for i, p in enumerate(photos) if np.isin(p.labels, self.focus).any()]
+        self.without = [i for i, p in enumerate(photos) if not np.isin(p.labels, self.focus).any()]
+        self.negatives = negatives if self.without else 0.0
+        self.paste = paste
+        self.colour = v2.Compose(
+            [
+                v2.RandomApply([v2.ColorJitter(brightness=0.35, contrast=0.35, saturation=0.4, hue=0.06)], p=0.8),
+                v2.RandomGrayscale(p=0.05),
+                v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], p=0.1),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        step_rng = np.random.default_rng((self.seed, 1, index // self.batch_size))
+        canvas = CANVASES[step_rng.integers(len(CANVASES))]
+        rng = np.random.default_rng((self.seed, 2, index))
+        torch.manual_seed(int(rng.integers(2**62)))  # v2 transforms draw from torch's generator
+
+        sample = self._draw(canvas, rng)
+        if rng.random() < self.paste:
+            sample = paste_instances(sample, self._draw(canvas, rng, positive=True), self.focus, rng)
+        return self._to_torch(sample)
+
+    def _draw(self, canvas: tuple[int, int], rng: np.random.Generator, positive: bool = False) -> Sample:
+        pool = self.without if not positive and rng.random() < self.negatives else self.with_focus
+        photo = self.photos[pool[rng.integers(len(pool))]]
+        return random_view(load(photo), canvas, rng)
+
+    def _to_torch(self, sample: Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
+        image = self.colour(image).float() / 255
+        boxes = boxes_of(sample.masks)
+        keep = (boxes[:, 2] - boxes[:, 0] >= MIN_SIDE) & (boxes[:, 3] - boxes[:, 1] >= MIN_SIDE)
+        return image, {
+            "boxes": torch.from_numpy(boxes[keep]),
+            "labels": torch.from_numpy(sample.labels[keep]),
+            "masks": torch.from_numpy(sample.masks[keep].astype(np.uint8)),
+        }
+
+
+def load(photo: Photo) -> Sample:
+    """The photo and its full-size masks."""
+    image = np.asarray(Image.open(photo.path).convert("RGB"))
+    height, width = photo.height, photo.width
+    masks = np.zeros((len(photo.labels), height, width), dtype=bool)
+    for i, segmentation in enumerate(photo.segmentations):
+        rle = coco_mask.segmToRle(segmentation, width, height)
+        masks[i] = coco_mask.decode(rle).astype(bool)
+    return Sample(image, masks, photo.labels)
+
+
+def random_view(sample: Sample, canvas: tuple[int, int], rng: np.random.Generator) -> Sample:
+    """Scale by a log-uniform factor, crop or pad to the canvas, flip; instances cut to a sliver are dropped."""
+    height, width = sample.image.shape[:2]
+    canvas_h, canvas_w = canvas
+    fit = min(canvas_h / height, canvas_w / width)
+    scale = fit * np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
+    stretch = np.exp(rng.uniform(-0.1, 0.1))
+    scale_y, scale_x = scale * stretch, scale / stretch
+    # The crop in source pixels: only what will be seen is resized.
+    crop_h, crop_w = min(height, canvas_h / scale_y), min(width, canvas_w / scale_x)
+    top, left = rng.uniform(0, height - crop_h), rng.uniform(0, width - crop_w)
+    if len(sample.masks) and rng.random() < 0.8:  # look at an instance rather than at any place
+        box = boxes_of(sample.masks[[rng.integers(len(sample.masks))]])[0]
+        centre_x = rng.uniform(box[0], max(box[2], box[0] + 1))
+        centre_y = rng.uniform(box[1], max(box[3], box[1] + 1))
+        top = np.clip(centre_y - crop_h * rng.uniform(0.25, 0.75), 0, height - crop_h)
+        left = np.clip(centre_x - crop_w * rng.uniform(0.25, 0.75), 0, width - crop_w)
+    y0, x0 = int(top), int(left)
+    y1, x1 = min(height, y0 + max(1, round(crop_h))), min(width, x0 + max(1, round(crop_w)))
+    size_h = min(canvas_h, max(1, round((y1 - y0) * scale_y)))
+    size_w = min(canvas_w, max(1, round((x1 - x0) * scale_x)))
+    off_y, off_x = rng.integers(canvas_h - size_h + 1), rng.integers(canvas_w - size_w + 1)
+
+    image = np.full((canvas_h, canvas_w, 3), 127, dtype=np.uint8)
+    part = Image.fromarray(sample.image[y0:y1, x0:x1]).resize((size_w, size_h), Image.Resampling.BILINEAR)
+    image[off_y : off_y + size_h, off_x : off_x + size_w] = np.asarray(part)
+
+    masks = np.zeros((len(sample.masks), canvas_h, canvas_w), dtype=bool)
+    rows = np.minimum(y0 + ((np.arange(size_h) + 0.5) * (y1 - y0) / size_h).astype(int), y1 - 1)
+    columns = np.minimum(x0 + ((np.arange(size_w) + 0.5) * (x1 - x0) / size_w).astype(int), x1 - 1)
+    seen = sample.masks[:, y0:y1, x0:x1].sum((1, 2))
+    keep = (seen > 0) & (seen >= MIN_VISIBLE * sample.masks.sum((1, 2)))
+    masks = masks[keep]
+    for i, mask in enumerate(sample.masks[keep]):
+        masks[i, off_y : off_y + size_h, off_x : off_x + size_w] = mask[np.ix_(rows, columns)]
+    labels = sample.labels[keep]
+
+    if rng.random() < 0.5:
+        image, masks = image[:, ::-1], masks[:, :, ::-1]
+    return Sample(image, masks, labels)
+
+
+def paste_instances(target: Sample, source: Sample, focus: np.ndarray, rng: np.random.Generator) -> Sample:
+    """Copy a random subset of the source's focus instances over the target, softly at the edge half of the time."""
+    candidates = np.flatnonzero(np.isin(source.labels, focus))
+    chosen = candidates[rng.random(len(candidates)) < 0.6]
+    if not len(chosen):
+        return target
+    pasted = source.masks[chosen]
+    cover = pasted.any(0)
+    alpha = cover.astype(np.float32)
+    if rng.random() < 0.5:
+        alpha = v2.functional.gaussian_blur(torch.from_numpy(alpha)[None], [5, 5], [1.0, 1.0])[0].numpy()
+    image = (target.image * (1 - alpha[..., None]) + source.image * alpha[..., None] + 0.5).astype(np.uint8)
+    below = target.masks & ~cover
+    keep = below.sum((1, 2)) > MIN_VISIBLE * np.maximum(target.masks.sum((1, 2)), 1)
+    return Sample(
+        image, np.concatenate([below[keep], pasted]), np.concatenate([target.labels[keep], source.labels[chosen]])
+    )
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """Tight half-open boxes (N, 4) float32 xyxy of bool masks (N, H, W); an empty mask gives zeros."""
+    boxes = np.zeros((len(masks), 4), dtype=np.float32)
+    for i, mask in enumerate(masks):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            boxes[i] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
