@@ -1,0 +1,19 @@
+"""Where model files are, and their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+EMBEDDED_SHA256 = ""
+
+
+def embedded_model_path() -> Path:
+    """The ONNX file that ships inside the package."""
+    return Path(__file__).parent / "embedded.onnx"
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

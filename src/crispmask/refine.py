@@ -1,0 +1,227 @@
+"""Pull every mask onto the object's real edge: one dense CRF per instance window, or one per group of instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispmask.colour import rgb_to_lab
+from crispmask.crf import Bilateral, DenseCRF, Gaussian
+from crispmask.errors import ShapeError, ValueRangeError
+from crispmask.image import as_image
+from crispmask.instances import Instances, Window
+from crispmask.params import CRFParams
+from crispmask.unary import is_binary, log_odds, soften, unary_energies
+
+T = TypeVar("T")
+
+
+def refine(
+    image: NDArray[np.uint8],
+    masks: T,
+    params: CRFParams | None = None,
+    *,
+    threads: int | None = None,
+    joint: bool = False,
+) -> T:
+    """Refine the masks of one image.
+
+    Every instance is refined inside its box plus some context, with a fully connected CRF (Krähenbühl and Koltun,
+    2011) whose unary term is the mask's probability. A mask that the CRF would erase is kept as it was.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        masks: `Instances`; or bool masks (N, H, W) or (H, W); or float probabilities in [0, 1] of these shapes;
+            or `supervision.Detections` with masks.
+        params: by default ``CRFParams()``.
+        threads: by default one per processor. The result has the same bits for any number.
+        joint: give every pixel to one instance at most: instances whose windows overlap share one CRF with a label
+            for each of them and one for the background.
+
+    Returns:
+        What came in, refined: the same type, shape and order.
+
+    Raises:
+        ShapeError: masks of another size than the image, or arrays of a wrong shape.
+        ValueRangeError: NaN, or values outside [0, 1].
+    """
+    image = as_image(image)
+    params = params or CRFParams()
+    if isinstance(masks, Instances):
+        return cast(T, refine_instances(image, masks, params, threads=threads, joint=joint))
+    if hasattr(masks, "xyxy") and hasattr(masks, "mask"):  # supervision.Detections
+        return cast(T, _refine_detections(image, masks, params, threads, joint))
+    array = np.asarray(masks)
+    if array.ndim not in (2, 3):
+        raise ShapeError(f"masks must have shape (N, H, W) or (H, W), got {array.shape}")
+    before = Instances.from_masks(array)
+    after = refine_instances(image, before, params, threads=threads, joint=joint)
+    if np.issubdtype(array.dtype, np.floating):
+        full = np.stack([after.probability(i) for i in range(len(after))]) if len(after) else np.zeros_like(array)
+    else:
+        full = after.masks()
+    return cast(T, full.astype(array.dtype, copy=False).reshape(array.shape))
+
+
+def refine_instances(
+    image: NDArray[np.uint8],
+    instances: Instances,
+    params: CRFParams,
+    *,
+    threads: int | None = None,
+    joint: bool = False,
+) -> Instances:
+    """`refine` for `Instances`; the windows of the result hold the CRF's marginals."""
+    if instances.image_size != image.shape[:2]:
+        raise ShapeError(
+            f"the masks are for an image of {instances.image_size[0]}x{instances.image_size[1]} pixels (height x width), "
+            f"the image has {image.shape[0]}x{image.shape[1]}"
+        )
+    regions = [_region(instances, i, params) for i in range(len(instances))]
+    groups = _overlapping(regions) if joint else [[i] for i in range(len(instances))]
+    windows = list(instances.windows)
+
+    def work(group: list[int]) -> list[tuple[int, Window]]:
+        return _refine_group(image, instances, [regions[i] for i in group], group, params)
+
+    # The largest first, so that no thread is left alone with it at the end.
+    order = sorted(groups, key=lambda group: -sum(regions[i].area for i in group))
+    for refined in _map(work, order, threads):
+        for i, window in refined:
+            windows[i] = window
+    return instances.with_windows(windows)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Half-open rectangle of pixels, and the size of the object in it (square root of the box area, pixels)."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+    scale: float
+
+    @property
+    def area(self) -> int:
+        return (self.y1 - self.y0) * (self.x1 - self.x0)
+
+    def overlaps(self, other: _Region) -> bool:
+        return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
+
+
+def _region(instances: Instances, i: int, params: CRFParams) -> _Region:
+    """The box with its context, widened to the window, cut to the image."""
+    height, width = instances.image_size
+    x0, y0, x1, y1 = (float(v) for v in instances.boxes[i])
+    window = instances.windows[i]
+    if x1 <= x0 or y1 <= y0:  # no usable box: the window itself
+        x0, y0, x1, y1 = window.x, window.y, window.x + window.width, window.y + window.height
+    margin_x = max(params.context * (x1 - x0), params.context_min)
+    margin_y = max(params.context * (y1 - y0), params.context_min)
+    return _Region(
+        max(0, min(int(y0 - margin_y), window.y)),
+        max(0, min(int(x0 - margin_x), window.x)),
+        min(height, max(int(np.ceil(y1 + margin_y)), window.y + window.height)),
+        min(width, max(int(np.ceil(x1 + margin_x)), window.x + window.width)),
+        float(np.sqrt(max(1.0, (x1 - x0) * (y1 - y0)))),
+    )
+
+
+def _overlapping(regions: Sequence[_Region]) -> list[list[int]]:
+    """Groups of regions that are connected by overlaps, each in rising order."""
+    groups: list[list[int]] = []
+    for i, region in enumerate(regions):
+        touching = [g for g in groups if any(region.overlaps(regions[j]) for j in g)]
+        groups = [g for g in groups if g not in touching]
+        groups.append(sorted([i, *(j for g in touching for j in g)]))
+    return groups
+
+
+def _refine_group(
+    image: NDArray[np.uint8], instances: Instances, regions: list[_Region], group: list[int], params: CRFParams
+) -> list[tuple[int, Window]]:
+    """One CRF over the union of the group's regions, with the background and every instance as labels."""
+    y0, x0 = min(r.y0 for r in regions), min(r.x0 for r in regions)
+    y1, x1 = max(r.y1 for r in regions), max(r.x1 for r in regions)
+    alive = [i for i in group if instances.windows[i].mask.any()]
+    if not alive:
+        return []
+    odds = np.stack([_odds(instances.windows[i], (y0, x0, y1, x1), params) for i in alive])
+    scale = float(np.mean([r.scale for r in regions]))
+    crf = DenseCRF(unary_energies(odds), _kernels(image[y0:y1, x0:x1], scale, params))
+    marginals = crf.run(params.iterations).marginals
+    refined = []
+    for i, probability in zip(alive, _against_rivals(marginals), strict=True):
+        window = Window(np.clip(probability, 0, 1), y0, x0)
+        if window.mask.any():  # else the CRF erased it: a coarse mask is better than none
+            refined.append((i, window))
+    return refined
+
+
+def _odds(window: Window, region: tuple[int, int, int, int], params: CRFParams) -> NDArray[np.float32]:
+    """Log-odds of an instance over a region that contains its window."""
+    y0, x0, y1, x1 = region
+    probabilities = np.zeros((y1 - y0, x1 - x0), np.float32)
+    probabilities[
+        window.y - y0 : window.y - y0 + window.height, window.x - x0 : window.x - x0 + window.width
+    ] = window.probabilities
+    factor = params.smoothing if is_binary(window.probabilities) else params.smoothing_soft
+    return log_odds(soften(probabilities, factor), params.confidence)
+
+
+def _kernels(image: NDArray[np.uint8], scale: float, params: CRFParams) -> list[Bilateral | Gaussian]:
+    """The two kernels of the paper; theta_alpha follows the object's size where the parameters say so."""
+    theta_alpha = params.theta_alpha * (scale if params.theta_alpha_scale == "instance" else 1.0)
+    colours = rgb_to_lab(image) if params.colour == "lab" else image
+    options: dict[str, Any] = {"normalization": params.normalization, "self_term": params.self_term}
+    kernels: list[Bilateral | Gaussian] = []
+    if params.bilateral_weight > 0:
+        kernels.append(Bilateral(colours, theta_alpha, params.theta_beta, params.bilateral_weight, **options))
+    if params.smoothness_weight > 0:
+        kernels.append(Gaussian(params.theta_gamma, params.smoothness_weight, **options))
+    return kernels
+
+
+def _against_rivals(marginals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each object's probability against its strongest rival: above one half exactly where its label is the argmax.
+
+    With one object this is its marginal. With several, a pixel that three labels share has no marginal above one
+    half, and would belong to nobody although one of them leads.
+    """
+    if len(marginals) == 2:
+        return marginals[1:]
+    ranked = np.sort(marginals, axis=0)
+    best, second = ranked[-1], ranked[-2]
+    rival = np.where(marginals[1:] == best, second, best)
+    return marginals[1:] / np.maximum(marginals[1:] + rival, np.finfo(np.float32).tiny)
+
+
+def _map(work: Callable[[list[int]], T], items: Iterable[list[int]], threads: int | None) -> Iterable[T]:
+    items = list(items)
+    count = min(threads or cpu_count() or 1, len(items))
+    if threads is not None and threads < 1:
+        raise ValueRangeError(f"threads must be at least 1, got {threads}")
+    if count <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(work, items))
+
+
+def _refine_detections(image: NDArray[np.uint8], detections: Any, params: CRFParams, threads: int | None, joint: bool) -> Any:
+    """`supervision.Detections` in and out; all its other fields are kept."""
+    from copy import copy
+
+    from crispmask.interop import from_supervision
+
+    before = from_supervision(detections, image.shape[:2])
+    after = refine_instances(image, before, params, threads=threads, joint=joint)
+    result = copy(detections)
+    result.mask = after.masks()
+    return result
