@@ -1,0 +1,1 @@
+"""The fully connected CRF as mathematics on arrays."""

@@ -1,0 +1,164 @@
+"""The permutohedral lattice: Gaussian filtering in a d-dimensional feature space, in time linear in points.
+
+A. Adams, J. Baek and A. Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics 2010;
+as used for the dense CRF by P. Krähenbühl and V. Koltun, NIPS 2011, whose rounding, tie and blur order are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crispmask.errors import ShapeError, ValueRangeError
+
+MAX_DIMENSION = 16
+# float32 holds lattice coordinates exactly up to here; beyond, points can no longer be told apart reliably.
+_MAX_COORDINATE = float(1 << 23)
+
+
+class PermutohedralLattice:
+    """Filter with the Gaussian kernel k(f_i, f_j) = exp(-|f_i - f_j|²/2), approximately.
+
+    The lattice depends on the features only: build it once and filter any number of channels, from any number of
+    threads. One filter runs on one thread, and its result has the same bits always.
+
+    Args:
+        features: float32 (d, N), d from 1 to 16, already divided by the bandwidths.
+        phantom: pad N to a multiple of four with points at the origin that carry no mass but whose vertices blurring
+            may pass, as the SSE code of Krähenbühl and Koltun does. Only there to reproduce its numbers.
+
+    Attributes:
+        dimension: d.
+        size: N.
+        vertices: number of lattice vertices in use.
+        alpha: 1 / (1 + 2^-d), the factor that the filter ends with.
+
+    Raises:
+        ShapeError: features that are not (d, N) with 1 <= d <= 16 and N >= 1.
+        ValueRangeError: NaN or infinite features, or so large that float32 cannot place them.
+    """
+
+    def __init__(self, features: ArrayLike, *, phantom: bool = False) -> None:
+        from crispmask.crf import _lattice_kernels as kernels
+
+        array = _checked(features)
+        self.dimension, self.size = array.shape
+        d = self.dimension
+        self.alpha = np.float32(1 / (1 + 2.0**-d))
+        scale = _scale(d)
+        strides, steps = _packing(array, scale)
+        if phantom and self.size % 4:
+            array = np.concatenate([array, np.zeros((d, 1), np.float32)], axis=1)
+        self._kernels = kernels.make(d, len(strides))
+        self._corners = np.empty((d + 1, array.shape[1]), np.int32)
+        self._weights = np.empty((d + 1, array.shape[1]), np.float32)
+        keys, table = self._kernels.build(array, scale, strides, steps, self._corners, self._weights)
+        self._around = self._kernels.neighbours(keys, table, steps)
+        self.vertices = len(keys)
+
+    def filter(self, values: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """K applied to every channel: out[c, i] = Σ_j k(f_i, f_j) · values[c, j], the term j = i included.
+
+        K is not normalised.
+
+        Args:
+            values: float32 (C, N).
+            out: float32 (C, N), C-contiguous, to write the result into; may be `values` itself.
+
+        Returns:
+            float32 (C, N).
+
+        Raises:
+            ShapeError: values or out of another shape; out of another dtype or layout.
+        """
+        return self._filter(values, out, reverse=False)
+
+    def transpose_filter(self, values: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """The transpose of K, which blurs along the axes in the opposite order; otherwise as `filter`."""
+        return self._filter(values, out, reverse=True)
+
+    def diagonal(self) -> NDArray[np.float32]:
+        """K(i, i) for every point: float32 (N,). An isolated point has less than one, 0.6 to 0.9."""
+        out = np.empty(self.size, np.float32)
+        n = self.size
+        self._kernels.diagonal(self._corners[:, :n], self._weights[:, :n], self._around, out)
+        out *= self.alpha
+        return out
+
+    def _filter(self, values: ArrayLike, out: NDArray[np.float32] | None, *, reverse: bool) -> NDArray[np.float32]:
+        from crispmask.crf import _lattice_kernels as kernels
+
+        array = np.ascontiguousarray(values, np.float32)
+        if array.ndim != 2 or array.shape[1] != self.size:
+            raise ShapeError(f"values must have shape (channels, {self.size}), got {array.shape}")
+        if out is None:
+            out = np.empty_like(array)
+        elif out.shape != array.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise ShapeError(f"out must be a C-contiguous float32 array of shape {array.shape}")
+        first = np.empty(self.vertices + 1, np.float32)
+        second = np.empty_like(first)
+        for channel, result in zip(array, out, strict=True):
+            kernels.splat(self._corners, self._weights, channel, first)
+            blurred = kernels.blur(first, second, self._around, reverse)
+            kernels.gather(self._corners, self._weights, blurred, self.alpha, result)
+        return out
+
+
+def _checked(features: ArrayLike) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        array: NDArray[np.float32] = np.ascontiguousarray(features, np.float32)
+    if array.ndim != 2:
+        raise ShapeError(f"features must have shape (d, N), got {array.shape}")
+    d, n = array.shape
+    if not 1 <= d <= MAX_DIMENSION:
+        raise ShapeError(f"features must have 1 to {MAX_DIMENSION} dimensions, got {d}; reduce them, for example by PCA")
+    if n < 1 or n >= 2**31:
+        raise ShapeError(f"features must hold at least one point and fewer than 2^31, got {n}")
+    return array
+
+
+def _scale(d: int) -> NDArray[np.float32]:
+    """Factors that turn features of unit bandwidth into lattice coordinates."""
+    c = float(np.float32(math.sqrt(2 / 3) * (d + 1)))
+    return np.array([1 / math.sqrt((i + 1) * (i + 2)) * c for i in range(d)], np.float32)
+
+
+def _packing(features: NDArray[np.float32], scale: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How coordinates become keys: strides (words, d + 1), and steps (words, d + 1) back along each axis.
+
+    Mixed radix over intervals that hold every coordinate of a corner or of a neighbour, so no two of them share a
+    key. One 64-bit word is enough unless the features are many and spread wide.
+    """
+    d = len(scale)
+    low, high = features.min(axis=1).astype(np.float64) * scale, features.max(axis=1).astype(np.float64) * scale
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ValueRangeError("features must be finite numbers: found NaN or infinity (is a bandwidth zero?)")
+    radices = []
+    for j in range(d):  # e_j = Σ_{k >= j} g_k - j · g_{j-1}
+        span = float((high[j:] - low[j:]).sum()) + (j * float(high[j - 1] - low[j - 1]) if j else 0.0)
+        radices.append(math.ceil(span * 1.001) + 6 * (d + 1))
+    reach = float(np.maximum(abs(low), abs(high)).sum()) * (d + 1)
+    if reach > _MAX_COORDINATE:
+        raise ValueRangeError(
+            f"features reach {float(abs(features).max()):.3g} bandwidths from the origin, more than float32 can place "
+            "on the lattice; use larger bandwidths or shift the features towards zero"
+        )
+    words: list[list[int]] = [[0] * (d + 1)]
+    radix = 1
+    for j in range(d):
+        if radix * radices[j] > 2**62:
+            words.append([0] * (d + 1))
+            radix = 1
+        words[-1][j] = radix
+        radix *= radices[j]
+    strides = np.array(words, np.int64)
+    return strides, strides.sum(axis=1, keepdims=True) - (d + 1) * strides
+
+
+def warm(d: int) -> None:
+    """Compile what a lattice of dimension `d` needs, or load it from the cache."""
+    lattice: Any = PermutohedralLattice(np.zeros((d, 1), np.float32))
+    lattice.filter(np.ones((1, 1), np.float32))
