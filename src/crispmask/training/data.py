@@ -11,17 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO
-from faster_coco_eval.core import mask as coco_mask
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from crispmask.coco.dataset import CocoDataset
+from crispmask.coco.rle import segmentation_to_mask
+from crispmask.errors import DataError
+from crispmask.image import read_image
+from crispmask.instances import tight_box
+
 MIN_SIDE = 5  # pixels: a smaller box teaches nothing at stride 4
 MIN_VISIBLE = 0.15  # an instance of which less is left after a crop or a paste is dropped
 
-# Canvases of equal area, one per step, so that every step costs the same.
-CANVASES = ((512, 640), (640, 512), (576, 576))
+
+def canvases(size: int) -> tuple[tuple[int, int], ...]:
+    """Landscape, portrait and square canvas (H, W) of almost equal area, so that every step costs the same."""
+    return (size - 64, size + 64), (size + 64, size - 64), (size, size)
 
 
 @dataclass(frozen=True)
@@ -54,22 +60,24 @@ def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = No
     Returns:
         The photos, crowds left out, and the class names; label k is ``names[k - 1]``.
     """
-    sets = [(COCO(str(annotations)), Path(images)) for annotations, images in sources]
-    found = {c["name"] for coco, _ in sets for c in coco.loadCats(coco.getCatIds())}
+    sets = [(CocoDataset.from_file(annotations), Path(images)) for annotations, images in sources]
+    found = {name for data, _ in sets for name in data.categories.values()}
     names = classes if classes is not None else sorted(found)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise DataError(f"no annotation file has the class {missing[0]!r}; they have {', '.join(sorted(found))}")
     label_of = {name: k for k, name in enumerate(names, start=1)}
     photos = []
-    for coco, folder in sets:
-        name_of = {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())}
-        for info in coco.loadImgs(sorted(coco.getImgIds())):
-            anns = [
-                a
-                for a in coco.loadAnns(coco.getAnnIds(imgIds=[info["id"]]))
-                if not a.get("iscrowd") and name_of[a["category_id"]] in label_of
+    for data, folder in sets:
+        for info in data.images.values():
+            kept = [
+                (label_of[data.categories[a["category_id"]]], a["segmentation"])
+                for a in data.annotations[info.id]
+                if not a["iscrowd"] and data.categories[a["category_id"]] in label_of
             ]
-            labels = np.array([label_of[name_of[a["category_id"]]] for a in anns], dtype=np.int64)
+            labels = np.array([label for label, _ in kept], dtype=np.int64)
             photos.append(
-                Photo(folder / info["file_name"], info["height"], info["width"], labels, [a["segmentation"] for a in anns])
+                Photo(folder / info.file_name, *info.size, labels, [segmentation for _, segmentation in kept])
             )
     return photos, names
 
@@ -81,6 +89,7 @@ class TrainingSet(Dataset):
         photos: what `read_photos` gave.
         seed: of the whole run.
         batch_size: items of one step share a canvas.
+        size: side of the square canvas, pixels.
         length: number of items.
         focus: labels that the model is for; photos without any are negatives.
         negatives: share of samples drawn from the negatives.
@@ -93,12 +102,14 @@ class TrainingSet(Dataset):
         *,
         seed: int,
         batch_size: int,
+        size: int,
         length: int,
         focus: set[int],
         negatives: float = 0.2,
         paste: float = 0.5,
     ) -> None:
         self.photos, self.seed, self.batch_size, self.length = photos, seed, batch_size, length
+        self.canvases = canvases(size)
         self.focus = np.array(sorted(focus))
         self.with_focus = [i for i, p in enumerate(photos) if np.isin(p.labels, self.focus).any()]
         self.without = [i for i, p in enumerate(photos) if not np.isin(p.labels, self.focus).any()]
@@ -117,7 +128,7 @@ class TrainingSet(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         step_rng = np.random.default_rng((self.seed, 1, index // self.batch_size))
-        canvas = CANVASES[step_rng.integers(len(CANVASES))]
+        canvas = self.canvases[step_rng.integers(len(self.canvases))]
         rng = np.random.default_rng((self.seed, 2, index))
         torch.manual_seed(int(rng.integers(2**62)))  # v2 transforms draw from torch's generator
 
@@ -144,13 +155,20 @@ class TrainingSet(Dataset):
 
 
 def load(photo: Photo) -> Sample:
-    """The photo and its full-size masks."""
-    image = np.asarray(Image.open(photo.path).convert("RGB"))
-    height, width = photo.height, photo.width
-    masks = np.zeros((len(photo.labels), height, width), dtype=bool)
+    """The photo and its full-size masks.
+
+    Raises:
+        DataError: a photo whose size is not the annotated one.
+    """
+    image = read_image(photo.path)
+    size = (photo.height, photo.width)
+    if image.shape[:2] != size:
+        raise DataError(
+            f"{photo.path} has {image.shape[0]}x{image.shape[1]} pixels, its annotation says {size[0]}x{size[1]}"
+        )
+    masks = np.zeros((len(photo.labels), *size), dtype=bool)
     for i, segmentation in enumerate(photo.segmentations):
-        rle = coco_mask.segmToRle(segmentation, width, height)
-        masks[i] = coco_mask.decode(rle).astype(bool)
+        masks[i] = segmentation_to_mask(segmentation, *size)
     return Sample(image, masks, photo.labels)
 
 
@@ -217,9 +235,4 @@ def paste_instances(target: Sample, source: Sample, focus: np.ndarray, rng: np.r
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
     """Tight half-open boxes (N, 4) float32 xyxy of bool masks (N, H, W); an empty mask gives zeros."""
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for i, mask in enumerate(masks):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            boxes[i] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
+    return np.stack([tight_box(mask) for mask in masks]) if len(masks) else np.zeros((0, 4), dtype=np.float32)

@@ -168,11 +168,14 @@ def export_onnx(
     return output
 
 
-def check_export(network: InferenceNetwork, path: Path, images: list[np.ndarray], *, half: bool = True) -> dict[str, float]:
+def check_export(
+    network: InferenceNetwork, path: Path, images: list[np.ndarray], *, half: bool = True
+) -> dict[str, float]:
     """Largest differences between the file and torch: ``boxes`` in pixels, ``scores`` and ``masks`` in probability.
 
-    Detections are paired by IoU, since two of almost equal scores may come in either order; those with a score
-    within 0.02 of the threshold may be missing on either side.
+    Also the number of detections ``compared``, of which there may be none on noise. Detections are paired by their
+    boxes, since two of almost equal scores may come in either order; those with a score within 0.02 of the threshold
+    are left out, since they may be missing on either side.
 
     Raises:
         ModelError: boxes more than 1 px apart, or probabilities more than 0.02.
@@ -180,15 +183,17 @@ def check_export(network: InferenceNetwork, path: Path, images: list[np.ndarray]
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = {"boxes": 0.0, "scores": 0.0, "masks": 0.0}
+    worst = {"boxes": 0.0, "scores": 0.0, "masks": 0.0, "compared": 0.0}
     reference = rounded_to_half(network) if half else network
     for image in images:
         with torch.inference_mode():
             boxes, scores, _, masks = (t.numpy() for t in reference(torch.from_numpy(image)))
         other_boxes, other_scores, _, other_masks = session.run(None, {"image": image})
-        if len(boxes) == 0 or len(other_boxes) == 0:
-            continue
-        for i in np.flatnonzero(scores > network.model.roi_heads.score_thresh + 0.02):
+        sure = np.flatnonzero(scores > network.model.roi_heads.score_thresh + 0.02)
+        if len(sure) and not len(other_boxes):
+            raise ModelError(f"the exported file finds nothing where torch finds {len(sure)} objects")
+        for i in sure:
+            worst["compared"] += 1
             j = int(np.abs(other_boxes - boxes[i]).max(axis=1).argmin())
             worst["boxes"] = max(worst["boxes"], float(np.abs(other_boxes[j] - boxes[i]).max()))
             worst["scores"] = max(worst["scores"], float(abs(other_scores[j] - scores[i])))

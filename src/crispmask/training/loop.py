@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
+from crispmask.errors import DataError, ModelError
+from crispmask.files import replacing
+from crispmask.training.config import TrainingConfig
 from crispmask.training.data import TrainingSet, read_photos
 from crispmask.training.model import build_model
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides a run; stored in its checkpoints.
-
-    Attributes:
-        steps: optimiser steps in all.
-        batch_size: photos per step.
-        learning_rate: of the heads; the backbone gets `backbone_factor` of it.
-        backbone_factor: see `learning_rate`.
-        weight_decay: of AdamW, on weights of two and more dimensions.
-        warmup: steps of linear warm-up.
-        cooldown: last share of the steps in which the rate falls linearly to zero.
-        average: decay of the exponential moving average of the weights, which is what gets exported.
-        variant: EfficientNet-Lite variant of the backbone.
-        channels: width of the pyramid and the heads.
-        seed: of weights, samples and samplers.
-    """
-
-    steps: int = 6000
-    batch_size: int = 2
-    learning_rate: float = 4e-4
-    backbone_factor: float = 0.5
-    weight_decay: float = 0.03
-    warmup: int = 300
-    cooldown: float = 0.35
-    average: float = 0.998
-    variant: str = "lite2"
-    channels: int = 128
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """Factor on the learning rate at a step."""
-        start = self.steps * (1 - self.cooldown)
-        fall = 1.0 if step < start else max(0.0, (self.steps - step) / (self.steps - start))
-        return min(1.0, (step + 1) / self.warmup) * fall
 
 
 def train(
@@ -70,7 +35,8 @@ def train(
     Args:
         sources: pairs (COCO annotation file, image folder).
         output: folder of ``checkpoint.pt`` and ``log.csv``.
-        config: the run; on resume `steps` may differ from the checkpoint's, all else comes from here too.
+        config: the run. With the same one, a resumed run equals an undisturbed one bit for bit on the CPU; another
+            number of steps lengthens or shortens it.
         focus: class names that the model is for; None means all.
         device: torch device.
         workers: loader processes.
@@ -79,6 +45,10 @@ def train(
 
     Returns:
         The checkpoint's path.
+
+    Raises:
+        DataError: annotations or photos that cannot be used.
+        ModelError: a checkpoint of other classes, or a loss that diverged.
     """
     output.mkdir(parents=True, exist_ok=True)
     checkpoint = output / "checkpoint.pt"
@@ -93,21 +63,26 @@ def train(
     step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state["names"] != names:
+            raise ModelError(f"{checkpoint} was trained on other classes: use another output folder, or remove it")
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
 
-    focus_labels = {names.index(n) + 1 for n in focus} if focus else set(range(1, len(names) + 1))
+    unknown = [name for name in focus or [] if name not in names]
+    if unknown:
+        raise DataError(f"no annotation file has the class {unknown[0]!r}; they have {', '.join(names)}")
+    focus_labels = {names.index(name) + 1 for name in focus or names}
     items = config.steps * config.batch_size
     samples = TrainingSet(
-        photos, seed=config.seed, batch_size=config.batch_size, length=items, focus=focus_labels
+        photos, seed=config.seed, batch_size=config.batch_size, size=config.size, length=items, focus=focus_labels
     )
     loader = DataLoader(
         Subset(samples, range(step * config.batch_size, items)),
         batch_size=config.batch_size,
         num_workers=workers,
-        collate_fn=lambda batch: tuple(zip(*batch, strict=True)),
+        collate_fn=_collate,
         prefetch_factor=4 if workers else None,
     )
     # bfloat16 pays where the matrix units have it, and not elsewhere.
@@ -122,9 +97,8 @@ def train(
             "names": names,
             "config": asdict(config),
         }
-        partial = checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, checkpoint)
+        with replacing(checkpoint) as partial:
+            torch.save(state, partial)
 
     with (output / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
@@ -139,7 +113,7 @@ def train(
                 losses = model(images, targets)
                 loss = sum(losses.values())
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss.item()} at step {step}")
+                raise ModelError(f"the loss became {loss.item()} at step {step}: try a lower learning rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -154,6 +128,10 @@ def train(
                 file.flush()
                 save()
     return checkpoint
+
+
+def _collate(batch: list[tuple]) -> tuple:
+    return tuple(zip(*batch, strict=True))
 
 
 def parameter_groups(model: torch.nn.Module, config: TrainingConfig) -> list[dict]:

@@ -1,0 +1,44 @@
+"""What decides a training run; without torch, so that the command line can show the options where it is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a run; stored in its checkpoints.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch_size: photos per step.
+        learning_rate: of the heads; the backbone gets `backbone_factor` of it.
+        backbone_factor: see `learning_rate`.
+        weight_decay: of AdamW, on weights of two and more dimensions.
+        warmup: steps of linear warm-up.
+        cooldown: last share of the steps in which the rate falls linearly to zero.
+        average: decay of the exponential moving average of the weights, which is what gets exported.
+        variant: EfficientNet-Lite variant of the backbone.
+        channels: width of the pyramid and the heads.
+        size: side of the square training canvas, pixels; a multiple of 32 above 64.
+        seed: of weights, samples and samplers.
+    """
+
+    steps: int = 6000
+    batch_size: int = 2
+    learning_rate: float = 4e-4
+    backbone_factor: float = 0.5
+    weight_decay: float = 0.03
+    warmup: int = 300
+    cooldown: float = 0.35
+    average: float = 0.998
+    variant: str = "lite2"
+    channels: int = 128
+    size: int = 576
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rate at a step."""
+        start = self.steps * (1 - self.cooldown)
+        fall = 1.0 if step < start else max(0.0, (self.steps - step) / (self.steps - start))
+        return min(1.0, (step + 1) / self.warmup) * fall

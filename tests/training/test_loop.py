@@ -1,0 +1,137 @@
+"""Training: samples, resume, export."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="extra torch is not installed")
+pytest.importorskip("torchvision", reason="extra torch is not installed")
+pytest.importorskip("efficientnet_lite_pytorch", reason="extra torch is not installed")
+
+from crispmask.errors import DataError, ModelError  # noqa: E402
+from crispmask.training.config import TrainingConfig  # noqa: E402
+from crispmask.training.data import TrainingSet, canvases, load, random_view, read_photos  # noqa: E402
+from crispmask.training.export import InferenceNetwork, check_export, export_onnx, load_checkpoint  # noqa: E402
+from crispmask.training.loop import train  # noqa: E402
+
+CONFIG = TrainingConfig(steps=3, batch_size=1, warmup=2, channels=16, size=128)
+
+
+def test_classes_are_merged_by_name(tiny_coco):
+    photos, names = read_photos([tiny_coco, tiny_coco])
+    assert names == ["disc", "square"]
+    assert [p.labels.tolist() for p in photos] == [[1], [1], [2]] * 2
+    photos, names = read_photos([tiny_coco], classes=["square"])
+    assert [p.labels.tolist() for p in photos] == [[], [], [1]]
+    with pytest.raises(DataError, match="no annotation file has the class 'cat'"):
+        read_photos([tiny_coco], classes=["cat"])
+
+
+def test_views_move_image_and_mask_together(tiny_coco):
+    photos, _ = read_photos([tiny_coco])
+    sample = load(photos[0])
+    for seed in range(20):
+        view = random_view(sample, (128, 192), np.random.default_rng(seed))
+        assert view.image.shape == (128, 192, 3)
+        for mask in view.masks:
+            assert view.image[mask].mean() > 200  # the bright square
+            assert view.image[~mask].mean() < 140
+
+
+def test_samples_depend_on_their_number_alone(tiny_coco):
+    photos, _ = read_photos([tiny_coco])
+    options = {"seed": 3, "batch_size": 2, "size": 128, "length": 10, "focus": {1}}
+    first, second = TrainingSet(photos, **options), TrainingSet(photos, **options)
+    first[0]  # must leave no trace
+    image, target = first[7]
+    again, target_again = second[7]
+    assert torch.equal(image, again)
+    assert all(torch.equal(target[k], target_again[k]) for k in target)
+    assert tuple(image.shape[1:]) in canvases(128)
+    assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
+    whole = train([tiny_coco], tmp_path / "whole", CONFIG, focus=["disc"], workers=0)
+
+    class Stopped(Exception):
+        pass
+
+    def stop_after_two(step, losses):
+        if step == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train([tiny_coco], tmp_path / "parts", CONFIG, focus=["disc"], workers=0, save_every=1, on_step=stop_after_two)
+    parts = train([tiny_coco], tmp_path / "parts", CONFIG, focus=["disc"], workers=0)
+    a, b = (torch.load(path, weights_only=True) for path in (whole, parts))
+    assert a["step"] == b["step"] == 3
+    for part in ("model", "average"):
+        assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+
+
+@pytest.fixture(scope="module")
+def confident(tiny_coco, tmp_path_factory):
+    """A checkpoint after one step, made to see objects everywhere so that there is something to compare."""
+    path = train(
+        [tiny_coco], tmp_path_factory.mktemp("run"), dataclasses.replace(CONFIG, steps=1), focus=["square"], workers=0
+    )
+    state = torch.load(path, weights_only=True)
+    state["average"]["module.roi_heads.box_predictor.cls_score.bias"] += torch.tensor([0.0, 8.0, 9.0])
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(confident, tmp_path_factory):
+    return export_onnx(confident, tmp_path_factory.mktemp("onnx") / "model.onnx", focus=["square"], category_ids=[7])
+
+
+def noise(height, width):
+    return np.random.default_rng(0).uniform(0, 255, (1, 3, height, width)).astype(np.float32)
+
+
+def test_export_keeps_the_focus(tiny_coco, confident, exported):
+    from crispmask.detectors import load_detector
+
+    detector = load_detector(exported)
+    assert detector.categories == {7: "square"}
+    found = detector(load(read_photos([tiny_coco])[0][0]).image)
+    assert found.image_size == (96, 128)
+    assert set(found.category_ids.tolist()) == {7}
+    assert (np.diff(found.scores) <= 0).all()
+
+    with pytest.raises(ModelError, match="was not trained on cat"):
+        load_checkpoint(confident, ["cat"])
+
+
+def test_keeping_one_class_keeps_its_scores(confident):
+    full, names = load_checkpoint(confident)
+    reduced, _ = load_checkpoint(confident, ["square"])
+    x = torch.randn(5, 512)
+    label = names.index("square") + 1
+    scores, deltas = full.roi_heads.box_predictor(x)
+    other_scores, other_deltas = reduced.roi_heads.box_predictor(x)
+    torch.testing.assert_close(scores.softmax(1)[:, label], other_scores.softmax(1)[:, 1])
+    torch.testing.assert_close(deltas[:, 4 * label : 4 * label + 4], other_deltas[:, 4:8])
+
+
+def test_the_check_compares_and_notices(confident, exported, tmp_path):
+    import onnx
+    from onnx import numpy_helper
+
+    network = InferenceNetwork(load_checkpoint(confident, ["square"])[0]).eval()
+    worst = check_export(network, exported, [noise(128, 160)])
+    assert worst["compared"] > 10
+
+    graph = onnx.load(str(exported))
+    for tensor in graph.graph.initializer:
+        if tensor.name.startswith("model.roi_heads.mask_predictor"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2 + 1, tensor.name))
+    broken = tmp_path / "broken.onnx"
+    onnx.save(graph, str(broken))
+    with pytest.raises(ModelError, match="disagrees with torch"):
+        check_export(network, broken, [noise(128, 160)])
