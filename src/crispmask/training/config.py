@@ -12,16 +12,16 @@ class TrainingConfig:
     Attributes:
         steps: optimiser steps in all.
         batch_size: photos per step.
-        learning_rate: of the heads; the backbone gets `backbone_factor` of it.
-        backbone_factor: see `learning_rate`.
-        weight_decay: of AdamW, on weights of two and more dimensions.
+        learning_rate: peak learning rate of the heads.
+        backbone_factor: learning rate of the backbone, as a multiple of the heads'.
+        weight_decay: weight decay of AdamW, on weights of two and more dimensions.
         warmup: steps of linear warm-up.
         cooldown: last share of the steps in which the rate falls linearly to zero.
         average: decay of the exponential moving average of the weights, which is what gets exported.
         variant: EfficientNet-Lite variant of the backbone.
         channels: width of the pyramid and the heads.
         size: side of the square training canvas, pixels; a multiple of 32 above 64.
-        seed: of weights, samples and samplers.
+        seed: seed of weights, samples and samplers.
     """
 
     steps: int = 6000

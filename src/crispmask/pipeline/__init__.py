@@ -1,0 +1,8 @@
+"""The path of a photo, and of a folder of them: read, detect, refine, write; with progress and resume."""
+
+from __future__ import annotations
+
+from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
+from crispmask.pipeline.photo import Settings, process, write_picture
+
+__all__ = ["Failure", "PhotoDone", "Report", "Settings", "process", "segment_folder", "write_picture"]

@@ -1,0 +1,89 @@
+"""One photo: detect, choose by score, refine; and its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crispmask.detectors.base import Detector
+from crispmask.draw import before_after
+from crispmask.errors import ParamsError
+from crispmask.files import replacing
+from crispmask.instances import Instances
+from crispmask.params import CRFParams
+from crispmask.refine import refine_instances
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the masks of a photo, besides the detector.
+
+    Attributes:
+        params: of the refinement.
+        score: detections below it are dropped, in [0, 1].
+        refine: whether to refine at all; if not, the masks after are the masks before.
+        joint: whether every pixel belongs to one instance at most.
+
+    Raises:
+        ParamsError: a score outside [0, 1].
+    """
+
+    params: CRFParams = field(default_factory=CRFParams)
+    score: float = 0.5
+    refine: bool = True
+    joint: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1:
+            raise ParamsError(f"score must be a number in [0, 1], got {self.score!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain mapping of names to values; parameters that have no effect are left out."""
+        own = {"score": self.score, "refine": self.refine}
+        return {**own, "joint": self.joint, **self.params.as_dict()} if self.refine else own
+
+
+def process(
+    image: NDArray[np.uint8], detector: Detector, settings: Settings | None = None, *, threads: int | None = None
+) -> tuple[Instances, Instances]:
+    """Detect and refine the objects of one photo.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        detector: see `crispmask.load_detector`; or any callable from such an image to `Instances`.
+        settings: by default ``Settings()``.
+        threads: of the refinement; by default one per processor. The result has the same bits for any number.
+
+    Returns:
+        The detector's instances at or above the score, and the same instances with refined masks.
+    """
+    settings = settings or Settings()
+    found = detector(image)
+    before = found[found.scores >= np.float32(settings.score)]
+    if not settings.refine or not len(before):
+        return before, before
+    return before, refine_instances(image, before, settings.params, threads=threads, joint=settings.joint)
+
+
+def write_picture(
+    path: Path, image: NDArray[np.uint8], before: Instances, after: Instances, names: Mapping[int, str] | None = None
+) -> None:
+    """Write the before/after picture of a photo, in place of an older one only when complete.
+
+    Args:
+        path: the file, ``.png`` or ``.jpg``.
+        image: uint8 (H, W, 3) RGB.
+        before, after: what `process` gave.
+        names: category names by id, to label the instances with; by default they carry no label.
+    """
+    titles = ("Detector", "Refined") if after is not before else ("Detector", "Detector, not refined")
+    picture = before_after(image, before, after, titles=titles, names=names, labels=names is not None)
+    with replacing(path) as partial:
+        kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+        Image.fromarray(picture).save(partial, format=kind, quality=92)

@@ -1,0 +1,10 @@
+"""Two public-domain photos of people for the demo and the tests; their origin is in ``LICENSES.md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def sample_photos() -> list[Path]:
+    """The photos, sorted by name."""
+    return sorted(Path(__file__).parent.glob("*.jpg"))
