@@ -1,0 +1,190 @@
+"""Reading photos safely, whatever their format, and finding them in folders.
+
+Every image of crispmask is uint8 (H, W, 3), RGB.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from crispmask.errors import ImageError, ShapeError, ValueRangeError
+
+MAX_PIXELS = 160_000_000
+"""Larger images are refused from their header, before anything is decoded.
+
+Above the largest camera sensors (151 megapixels), below the size that Pillow itself refuses (179 megapixels)."""
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
+"""What `find_images` takes for an image in a folder."""
+
+# Only these decoders ever see a file: Pillow has 40 more, and one of them (EPS) starts another program.
+# MPO files are opened by the JPEG decoder; there is none of that name to ask for.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# What Pillow's decoders raise on damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, OverflowError)
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """A photo as pixels.
+
+    EXIF rotation is applied. Grey, palette, CMYK and 16-bit images are converted to 8-bit RGB, transparent pixels are
+    laid on white, and of an animation the first frame is taken. Reads and changes no process-wide setting, so that
+    threads can call it side by side.
+
+    Args:
+        path: a file in AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP format; its suffix does not matter.
+
+    Returns:
+        uint8 (H, W, 3), RGB, C-contiguous, writable.
+
+    Raises:
+        ImageError: the file is missing, a folder, empty, cut short, no image, of a pixel type that has no 8-bit
+            meaning, or has more than `MAX_PIXELS` pixels.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not an image file")
+    if not path.exists():
+        raise ImageError(f"{path} does not exist")
+    if not path.is_file():
+        raise ImageError(f"{path} is not a regular file")
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes)")
+        with Image.open(path, formats=_FORMATS) as opened:
+            _check_size(path, *opened.size)
+            opened.load()
+            return _to_rgb(path, _upright(opened))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{path} is not an image in a known format ({', '.join(_FORMATS)})") from None
+    # The warning arrives as an exception where the process turns warnings into errors.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{path} has more pixels than Pillow is set to read; scale it down first") from None
+    except PermissionError:
+        raise ImageError(f"{path} cannot be read: permission denied") from None
+    except MemoryError:
+        raise ImageError(f"{path} does not fit into memory; scale it down first") from None
+    except _DAMAGE as error:
+        raise ImageError(f"{path} is damaged or cut short and cannot be decoded ({error})") from None
+
+
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """The image files that files, folders and glob patterns stand for.
+
+    Folders are searched with all their sub-folders for names that end in one of `SUFFIXES`; hidden files are left
+    out. A file named outright is taken whatever its suffix, and even if it is missing while others are not: reading
+    it reports it, and the others go on.
+
+    Args:
+        sources: files, folders, or patterns with ``*``, ``?``, ``[...]`` or ``**``.
+
+    Returns:
+        Paths, sorted, each file once.
+
+    Raises:
+        ImageError: a folder or pattern without an image, or no source that exists.
+    """
+    sources = [sources] if isinstance(sources, str | Path) else list(sources)
+    found: list[Path] = []
+    for source in sources:
+        path, matches = Path(source), None
+        if path.is_dir():
+            matches = [p for p in path.rglob("*") if _is_image_name(p, path)]
+        elif not path.exists() and glob.has_magic(str(source)):
+            matches = [Path(p) for p in glob.glob(str(source), recursive=True)]  # noqa: PTH207 - absolute ones too
+            matches = [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]
+        if matches is not None and not matches:
+            raise ImageError(f"{source} holds no image (looked for {', '.join(sorted(SUFFIXES))})")
+        found.extend([path] if matches is None else matches)
+    if not any(path.exists() for path in found):
+        names = ", ".join(str(path) for path in found[:3])
+        raise ImageError(f"{names} does not exist" if found else "no image was named")
+    once = {os.path.abspath(path): path for path in reversed(found)}  # noqa: PTH100 - resolve() would follow links
+    return sorted(once.values())
+
+
+def as_image(array: ArrayLike) -> NDArray[np.uint8]:
+    """An array that a caller passes as an image, checked.
+
+    Args:
+        array: uint8 (H, W, 3), RGB; grey (H, W) or (H, W, 1) is repeated into three channels. An RGB or grey
+            `PIL.Image` is an array too.
+
+    Returns:
+        uint8 (H, W, 3), C-contiguous; the same memory where nothing had to change.
+
+    Raises:
+        ShapeError: another shape.
+        ValueRangeError: another type than uint8.
+    """
+    image = np.asarray(array)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim == 3 and image.shape[2] == 4:
+        raise ShapeError(f"the image has 4 channels {image.shape}: pass RGB without alpha, image[:, :, :3]")
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] != 3:
+        raise ShapeError(f"the image has its channels first {image.shape}: pass (H, W, 3), image.transpose(1, 2, 0)")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ShapeError(f"an image must have shape (H, W, 3), RGB, got {image.shape}")
+    if image.size == 0:
+        raise ShapeError(f"the image has no pixels: shape {image.shape}")
+    if image.dtype != np.uint8:
+        raise ValueRangeError(
+            f"an image must be uint8 with values 0..255, got {image.dtype}: convert it first, for example "
+            "(255 * image).round().astype(numpy.uint8) for values in [0, 1]"
+        )
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image)
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{path} has no pixels ({width}x{height})")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{path} claims {width}x{height} pixels, more than the limit of {MAX_PIXELS // 1_000_000} megapixels; "
+            "scale it down first"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; a damaged EXIF block is no reason to refuse the photo."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGE:
+        return image
+
+
+def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        # 16-bit grey: I;16 from PNG and TIFF, I (32-bit integers) from PGM.
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ImageError(f"{path} holds 32-bit values outside 0..65535; convert it to 8 or 16 bits first")
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode in ("F", "LAB"):
+        raise ImageError(f"{path} holds {image.mode} pixels, which have no 8-bit meaning; convert it to RGB first")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+def _is_image_name(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crispmask import image as module
+from crispmask.errors import ImageError, ShapeError, ValueRangeError
+from crispmask.image import as_image, find_images, read_image
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """Smooth uint8 (24, 36, 3), every corner of another colour."""
+    y, x = np.mgrid[0:24, 0:36]
+    return np.stack([x * 7, y * 10, 255 - x * 3 - y * 3], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "tif", "webp", "jp2"])
+def test_lossless_formats_give_the_same_pixels(tmp_path, photo, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(photo).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    assert (image == photo).all()
+    image[0, 0] = 0  # writable
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "avif"])
+def test_lossy_formats_come_close(tmp_path, photo, suffix):
+    Image.fromarray(photo).save(tmp_path / f"photo.{suffix}", quality=95)
+    assert np.abs(read_image(tmp_path / f"photo.{suffix}").astype(int) - photo).mean() < 3
+
+
+def test_the_suffix_does_not_matter(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "photo.dat", format="PNG")
+    assert (read_image(str(tmp_path / "photo.dat")) == photo).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
+        (8, lambda a: np.rot90(a)),
+    ],
+)
+def test_exif_rotation_is_applied(tmp_path, photo, orientation, turn):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo).save(tmp_path / "photo.png", exif=exif)
+    assert (read_image(tmp_path / "photo.png") == turn(photo)).all()
+
+
+def test_a_damaged_exif_block_is_no_reason_to_refuse(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "photo.jpg", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x05\x01\x12\x00")
+    assert read_image(tmp_path / "photo.jpg").shape == (24, 36, 3)
+
+
+def test_grey(tmp_path, photo):
+    Image.fromarray(photo[:, :, 0]).save(tmp_path / "grey.png")
+    assert (read_image(tmp_path / "grey.png") == photo[:, :, :1]).all()
+
+
+def test_black_and_white(tmp_path, photo):
+    Image.fromarray(photo[:, :, 0] > 90).save(tmp_path / "bw.png")
+    assert (read_image(tmp_path / "bw.png") == np.where(photo[:, :, :1] > 90, 255, 0)).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_16_bit_grey_keeps_its_range(tmp_path, suffix):
+    values = np.array([[0, 257, 128 * 257, 40000, 65535]], np.uint16)
+    path = tmp_path / f"deep.{suffix}"
+    if suffix == "pgm":
+        path.write_bytes(b"P5 5 1 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(path)
+    assert read_image(path)[0, :, 0].tolist() == [0, 1, 128, 156, 255]
+    assert read_image(path).shape == (1, 5, 3)
+
+
+def test_16_bit_colour(tmp_path):
+    # Pillow cannot write one: 2x1 pixels, RGB, 16 bits, filter 0.
+    row = b"\x00" + np.array([[65535, 0, 32896], [257, 514, 771]], ">u2").tobytes()
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+    (tmp_path / "deep.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    )
+    assert read_image(tmp_path / "deep.png").tolist() == [[[255, 0, 128], [1, 2, 3]]]
+
+
+def test_cmyk(tmp_path, photo):
+    Image.fromarray(photo).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "print.jpg").astype(int) - photo).mean() < 4
+
+
+def test_palette(tmp_path, photo):
+    quantized = Image.fromarray(photo).quantize(16)
+    quantized.save(tmp_path / "palette.png")
+    assert (read_image(tmp_path / "palette.png") == np.asarray(quantized.convert("RGB"))).all()
+
+
+def test_alpha_is_laid_on_white(tmp_path):
+    rgba = np.zeros((1, 3, 4), np.uint8)
+    rgba[0, :, 0] = 200
+    rgba[0, :, 3] = [0, 255, 128]
+    Image.fromarray(rgba).save(tmp_path / "alpha.png")
+    clear, solid, half = read_image(tmp_path / "alpha.png")[0].tolist()
+    assert clear == [255, 255, 255]
+    assert solid == [200, 0, 0]
+    assert np.abs(np.array(half) - [227, 127, 127]).max() <= 1
+
+
+def test_grey_and_palette_with_transparency(tmp_path):
+    grey = Image.fromarray(np.array([[[10, 0], [10, 255]]], np.uint8), "LA")
+    grey.save(tmp_path / "grey.png")
+    assert read_image(tmp_path / "grey.png").tolist() == [[[255] * 3, [10] * 3]]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([0, 0, 0, 9, 8, 7])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert read_image(tmp_path / "palette.png").tolist() == [[[255] * 3, [9, 8, 7]]]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_an_animation_the_first_frame(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    options = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"moving.{suffix}", save_all=True, append_images=frames[1:], **options)
+    assert (read_image(tmp_path / f"moving.{suffix}") == [255, 0, 0]).all()
+
+
+def refused(path: Path, words: str) -> None:
+    with pytest.raises(ImageError, match=words) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+
+
+def test_what_is_no_file(tmp_path):
+    refused(tmp_path / "none.jpg", "does not exist")
+    refused(tmp_path, "is a folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(tmp_path / "pipe.png", "not a regular file")
+
+
+def test_empty_and_foreign_files(tmp_path):
+    for name, content, words in (
+        ("empty.jpg", b"", "empty"),
+        ("text.jpg", b"this is no photo, whatever its name says", "not an image"),
+        ("noise.png", np.random.default_rng(0).bytes(2000), "not an image"),
+        ("script.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, words)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "ppm", "tif", "webp", "gif", "jp2", "avif"])
+def test_truncated_files_never_pass_in_silence(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    Image.fromarray(noise).save(whole)
+    content = whole.read_bytes()
+    for part in (0.9, 0.5, 0.1):
+        cut.write_bytes(content[: int(len(content) * part)])
+        refused(cut, "damaged or cut short|not an image")
+
+
+def test_damaged_bytes_give_an_image_or_an_image_error(tmp_path, photo):
+    random = np.random.default_rng(1)
+    for suffix in ("png", "jpg", "tif", "webp", "gif", "bmp", "jp2"):
+        whole, path = tmp_path / f"whole.{suffix}", tmp_path / f"damaged.{suffix}"
+        Image.fromarray(photo).save(whole)
+        for _ in range(40):
+            content = bytearray(whole.read_bytes())
+            for place in random.integers(0, min(len(content), 400), 4):
+                content[place] = random.integers(0, 256)
+            path.write_bytes(content)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    assert read_image(path).shape[2] == 3
+            except ImageError:
+                pass
+
+
+def bomb(path: Path, side: int) -> Path:
+    """A valid BMP header that claims side x side pixels, and no pixels."""
+    path.write_bytes(
+        b"BM"
+        + struct.pack("<IHHI", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
+    )
+    return path
+
+
+def test_bombs_are_refused_from_the_header(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, between its limit and ours
+        refused(bomb(tmp_path / "large.bmp", 13_000), "13000x13000 pixels, more than the limit of 160 megapixels")
+    refused(bomb(tmp_path / "huge.bmp", 30_000), "more pixels")
+
+
+def test_the_limit_is_on_pixels(tmp_path, photo, monkeypatch):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    monkeypatch.setattr(module, "MAX_PIXELS", 24 * 36)
+    assert read_image(tmp_path / "photo.png").shape == photo.shape
+    monkeypatch.setattr(module, "MAX_PIXELS", 24 * 36 - 1)
+    refused(tmp_path / "photo.png", "36x24")
+
+
+def test_no_process_wide_switch_is_touched(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    read_image(tmp_path / "photo.png")
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def test_pixels_without_an_8_bit_meaning(tmp_path):
+    Image.fromarray(np.ones((3, 3), np.float32)).save(tmp_path / "float.tif")
+    refused(tmp_path / "float.tif", "no 8-bit meaning")
+    Image.fromarray(np.full((3, 3), 70_000, np.int32)).save(tmp_path / "int.tif")
+    refused(tmp_path / "int.tif", "32-bit")
+
+
+def test_threads_read_side_by_side(tmp_path, photo):
+    paths = []
+    for i in range(24):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(photo + np.uint8(i)).save(paths[-1])
+    with ThreadPoolExecutor(8) as pool:
+        for i, image in enumerate(pool.map(read_image, paths)):
+            assert (image == photo + np.uint8(i)).all()
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    for name in (
+        "b.JPG",
+        "a.png",
+        "deep/er/c.webp",
+        "deep/photo[1].png",
+        "deep/notes.txt",
+        ".hidden.png",
+        ".git/x.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def names(tree: Path, sources: list) -> list[str]:
+    return [path.relative_to(tree).as_posix() for path in find_images(sources)]
+
+
+def test_folders_files_and_patterns(tree):
+    everything = ["a.png", "b.JPG", "deep/er/c.webp", "deep/photo[1].png"]
+    assert names(tree, [tree]) == everything
+    assert names(tree, [str(tree)]) == everything
+    assert names(tree, [tree / "*.png"]) == ["a.png"]
+    assert names(tree, [str(tree / "**" / "*.[pw]*")]) == ["a.png", "deep/er/c.webp", "deep/photo[1].png"]
+    assert names(tree, [tree / "deep/photo[1].png"]) == ["deep/photo[1].png"]
+    assert names(tree, [tree / "deep/notes.txt"]) == ["deep/notes.txt"]
+
+
+def test_each_file_once_and_sorted(tree):
+    assert names(tree, [tree / "b.JPG", tree, tree / "deep" / ".." / "a.png"])[-1:] == ["deep/photo[1].png"]
+    assert len(find_images([tree / "b.JPG", tree, tree / "deep" / ".." / "a.png"])) == 4
+
+
+def test_one_source_may_be_a_string(tree):
+    assert find_images(str(tree / "a.png")) == [tree / "a.png"]
+
+
+def test_a_missing_file_does_not_stop_the_others(tree):
+    assert names(tree, [tree / "a.png", tree / "typo.png"]) == ["a.png", "typo.png"]
+
+
+@pytest.mark.parametrize("source", ["typo.png", "none/*.png", "*.tiff", "empty", "deep/*.txt"])
+def test_nothing_found_is_said(tree, source):
+    (tree / "empty").mkdir()
+    with pytest.raises(ImageError, match=r"does not exist|holds no image") as caught:
+        find_images([tree / source])
+    assert source in str(caught.value)
+    with pytest.raises(ImageError, match="no image was named"):
+        find_images([])
+
+
+def test_as_image(photo):
+    assert as_image(photo) is photo
+    assert (as_image(photo[:, :, 0]) == photo[:, :, :1]).all()
+    assert as_image(photo[:, :, :1]).shape == photo.shape
+    assert (as_image(Image.fromarray(photo)) == photo).all()
+    assert as_image(photo[:, ::2]).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "words"),
+    [
+        (np.zeros((4, 5, 4), np.uint8), ShapeError, r"image\[:, :, :3\]"),
+        (np.zeros((3, 40, 50), np.uint8), ShapeError, "transpose"),
+        (np.zeros((4, 5, 2), np.uint8), ShapeError, r"\(H, W, 3\)"),
+        (np.zeros(7, np.uint8), ShapeError, r"\(H, W, 3\)"),
+        (np.zeros((1, 4, 5, 3), np.uint8), ShapeError, r"\(H, W, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), ShapeError, "no pixels"),
+        (np.zeros((4, 5, 3)), ValueRangeError, "uint8"),
+        (np.zeros((4, 5, 3), np.uint16), ValueRangeError, "uint8"),
+        (np.zeros((4, 5), bool), ValueRangeError, "uint8"),
+    ],
+)
+def test_as_image_refuses(array, error, words):
+    with pytest.raises(error, match=words):
+        as_image(array)
