@@ -27,7 +27,7 @@ def astronaut() -> np.ndarray:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """With CRISPMASK_NO_SKIPS set, a skipped test fails the run: where everything is installed, everything is tested."""
+    """With CRISPMASK_NO_SKIPS set, a skipped test fails the run: it says that everything is installed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
     if os.environ.get("CRISPMASK_NO_SKIPS") and skipped and exitstatus == 0:

@@ -85,7 +85,8 @@ class Instances:
 
     Raises:
         ShapeError: lengths or shapes that do not fit, or a window that leaves the image.
-        ValueRangeError: NaN or infinity among the boxes or scores, or a score outside [0, 1].
+        ValueRangeError: NaN or infinity among the boxes or scores, a score outside [0, 1], or a box that is turned
+            around or does not touch the image; one that overhangs it is kept.
     """
 
     image_size: tuple[int, int]
@@ -102,7 +103,8 @@ class Instances:
         if height < 1 or width < 1:
             raise ShapeError(f"image_size must be at least (1, 1), got {(height, width)}")
         n = len(self.windows)
-        boxes = np.ascontiguousarray(self.boxes, dtype=np.float32).reshape(-1, 4) if n == 0 else _floats(self.boxes)
+        boxes = _floats(self.boxes)
+        boxes = boxes.reshape(0, 4) if n == 0 and boxes.size == 0 else boxes
         scores, categories = _floats(self.scores), np.ascontiguousarray(self.category_ids, dtype=np.int64)
         for name, array, shape in (
             ("boxes", boxes, (n, 4)),
@@ -113,6 +115,14 @@ class Instances:
                 raise ShapeError(f"{name} must have shape {shape} for {n} windows, got {array.shape}")
         if not np.isfinite(boxes).all():
             raise ValueRangeError("boxes must be finite numbers")
+        for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+            if x0 > x1 or y0 > y1:
+                raise ValueRangeError(f"box {i} {(x0, y0, x1, y1)} must be x0, y0, x1, y1 with x0 <= x1 and y0 <= y1")
+            # Detectors overshoot the edge; a box that does not touch the image belongs to another one.
+            if x1 < 0 or y1 < 0 or x0 > width or y0 > height:
+                raise ValueRangeError(
+                    f"box {i} {(x0, y0, x1, y1)} lies outside the image of {height}x{width} pixels (height x width)"
+                )
         if n and not (scores.min() >= 0 and scores.max() <= 1):
             raise ValueRangeError("scores must be numbers in [0, 1]")
         for i, window in enumerate(self.windows):
@@ -160,14 +170,17 @@ class Instances:
         if array.ndim != 3:
             raise ShapeError(f"masks must have shape (N, H, W) or (H, W), got {array.shape}")
         n, height, width = array.shape
+        if array.dtype.kind not in "buif":
+            raise ValueRangeError(f"masks must hold booleans or probabilities in [0, 1], not {array.dtype}")
         if height < 1 or width < 1:
             raise ShapeError(f"masks must have at least one pixel, got shape {array.shape}")
         windows, tight = [], np.zeros((n, 4), np.float32)
         for i, mask in enumerate(array):
             if not (mask.min() >= 0 and mask.max() <= 1):
                 raise ValueRangeError(f"mask {i} must hold booleans or probabilities in [0, 1]")
-            windows.append(Window(mask.astype(np.float32), 0, 0).cropped_to_mask())
-            tight[i] = tight_box(mask > MASK_THRESHOLD)
+            full = Window(mask.astype(np.float32), 0, 0)
+            windows.append(full.cropped_to_mask())
+            tight[i] = tight_box(full.mask)
         return cls(
             (height, width),
             tight if boxes is None else np.asarray(boxes, np.float32),

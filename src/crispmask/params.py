@@ -3,11 +3,15 @@
 The command line, the Python API and the parameter files all take them from `CRFParams`.
 """
 
+# ruff: noqa: RUF009 - _param is dataclasses.field with our metadata
+
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +22,9 @@ Colour = Literal["rgb", "lab"]
 Normalization = Literal["none", "before", "after", "symmetric"]
 
 
-def _param(default: Any, help: str, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
+def _param(
+    default: Any, help: str, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
     return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
 
 
@@ -50,11 +56,12 @@ class CRFParams:
     smoothing: float = _param(
         0.03, "Gaussian that softens a binary mask: sigma as a multiple of sqrt(mask area)", low=0
     )
-    smoothing_soft: float = _param(
-        0.0, "the same for masks that come with probabilities", low=0
-    )
+    smoothing_soft: float = _param(0.0, "the same for masks that come with probabilities", low=0)
     confidence: float = _param(
-        0.97, "probabilities are clipped to [1 - confidence, confidence] before the unary's logarithm", above=0.5, high=1
+        0.97,
+        "probabilities are clipped to [1 - confidence, confidence] before the unary's logarithm",
+        above=0.5,
+        high=1,
     )
     context: float = _param(0.15, "margin around the box that is refined: multiple of its sides", low=0)
     context_min: int = _param(8, "the least margin, pixels", low=0)
@@ -113,8 +120,8 @@ class CRFParams:
         lines = []
         for item in fields(self):
             value = getattr(self, item.name)
-            text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else repr(value)
-            lines.append(f"# {item.metadata['help']}\n{item.name} = {text}\n")
+            # JSON's texts, numbers and booleans are TOML's too.
+            lines.append(f"# {item.metadata['help']}\n{item.name} = {json.dumps(value)}\n")
         text = "\n".join(lines)
         if path is not None:
             from crispmask.files import write_text
@@ -140,14 +147,16 @@ def _checked(item: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ParamsError(f"{name} must be true or false, got {value!r}")
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) and not hasattr(value, "__float__"):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ParamsError(f"{name} must be a number, got {value!r}")
-    number = float(value)
-    if isinstance(default, int):
-        if number != int(number) if math.isfinite(number) else True:
-            raise ParamsError(f"{name} must be a whole number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ParamsError(f"{name} must be a finite number, got {value!r}")
+    if isinstance(default, int) and number != int(number):
+        raise ParamsError(f"{name} must be a whole number, got {value!r}")
     low, high, above = limits["low"], limits["high"], limits["above"]
     if low is not None and number < low:
         raise ParamsError(f"{name} must be at least {low}, got {value!r}")

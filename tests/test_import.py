@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import crispmask
+
+HEAVY = ("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "gradio")
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Which heavy packages a fresh interpreter holds after the statement."""
+    code = f"import json, sys\n{statement}\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_import_is_cheap():
+    assert loaded_by("import crispmask") == set()
+
+
+def test_the_probe_can_fail():
+    assert loaded_by("import scipy") == {"scipy"}
+
+
+@pytest.mark.parametrize("module", ["coco", "colour", "draw", "image", "instances", "interop", "params"])
+def test_light_modules_stay_light(module):
+    assert loaded_by(f"import crispmask.{module}") == set()
+
+
+@pytest.mark.parametrize("name", crispmask.__all__)
+def test_public_names_resolve(name):
+    assert getattr(crispmask, name) is not None
+    assert name in dir(crispmask)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = crispmask.nothing
