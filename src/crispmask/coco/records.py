@@ -1,0 +1,65 @@
+"""JSON files of records, with errors that say which file, which record and why."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crispmask.errors import DataError
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file, gzip-compressed or not (the content decides, not the name).
+
+    Raises:
+        DataError: a file that is missing or not JSON.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        return json.loads(content)
+    except OSError as error:
+        # gzip's own complaints are OSErrors without strerror.
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: the gzip file is damaged ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from None
+
+
+def whole(record: Mapping[str, Any], key: str, where: str, low: int | None = None) -> int:
+    """A whole number, at least `low`."""
+    value = record.get(key)
+    # Some tools write 17.0 or "17" for an id; only the first is the same number.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DataError(f"{where}: {key!r} must be a whole number, got {value!r}")
+    if low is not None and value < low:
+        raise DataError(f"{where}: {key!r} must be at least {low}, got {value!r}")
+    return value
+
+
+def number(value: Any, name: str, where: str) -> float:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"{where}: {name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def box(record: Mapping[str, Any], where: str) -> list[float]:
+    """The record's ``bbox`` as [x, y, width, height] in pixels, sides not negative."""
+    value = record["bbox"]
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise DataError(f"{where}: 'bbox' must be [x, y, width, height], got {value!r}")
+    sides = [number(v, "'bbox'", where) for v in value]
+    if sides[2] < 0 or sides[3] < 0:
+        raise DataError(f"{where}: 'bbox' has a negative width or height: {value!r}")
+    return sides

@@ -1,0 +1,169 @@
+"""Masks in COCO's three spellings: compressed run-length encoding, plain run-length encoding, polygons.
+
+Everything is checked here before the C++ mask API sees it, because that trusts its input: a run too many writes
+beside the array, and a polygon corner at 1e9 asks for gigabytes.
+
+Source: https://cocodataset.org/#format-data and the mask API of pycocotools, whose results these equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crispmask.errors import DataError, ShapeError, ValueRangeError
+
+
+def mask_to_rle(mask: ArrayLike) -> dict[str, Any]:
+    """A mask as compressed RLE, ready for JSON.
+
+    Args:
+        mask: bool or 0/1 (H, W).
+
+    Returns:
+        ``{"size": [H, W], "counts": str}``.
+
+    Raises:
+        ShapeError: an array that is not (H, W) with at least one pixel.
+        ValueRangeError: values other than 0 and 1.
+    """
+    from faster_coco_eval.core import mask as api
+
+    array = np.asarray(mask)
+    if array.ndim != 2 or array.size == 0:
+        raise ShapeError(f"a mask must have shape (H, W) with at least one pixel, got {array.shape}")
+    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        raise ValueRangeError("a mask must hold booleans or 0 and 1; threshold probabilities first")
+    return _as_json(api.encode(np.asfortranarray(array, dtype=np.uint8)))
+
+
+def segmentation_to_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
+    """A COCO segmentation as a mask.
+
+    Args:
+        segmentation: a mapping with ``size`` [H, W] and ``counts`` (str or bytes: compressed, list: plain RLE), or a
+            list of polygons ``[x0, y0, x1, y1, ...]`` in pixels, whose union counts.
+        height: H of the image, pixels.
+        width: W of the image, pixels.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        DataError: anything that is not such a segmentation of an H x W image.
+    """
+    if isinstance(segmentation, Mapping):
+        runs = _runs(segmentation, height, width)
+    else:
+        runs = _decompress(segmentation_to_rle(segmentation, height, width)["counts"])
+    # Runs go down the columns and start with background.
+    values = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A COCO segmentation in any spelling as compressed RLE, ready for JSON.
+
+    Args and errors are those of `segmentation_to_mask`.
+
+    Returns:
+        ``{"size": [H, W], "counts": str}``.
+    """
+    from faster_coco_eval.core import mask as api
+
+    if isinstance(segmentation, Mapping):
+        runs, counts = _runs(segmentation, height, width), segmentation["counts"]
+        if isinstance(counts, str | bytes):
+            return _as_json({"size": [height, width], "counts": counts})
+        return _as_json(api.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width))
+    return _as_json(api.merge(api.frPyObjects(_polygons(segmentation, height, width), height, width)))
+
+
+def _as_json(rle: Mapping[str, Any]) -> dict[str, Any]:
+    counts = rle["counts"]
+    return {
+        "size": [int(side) for side in rle["size"]],
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }
+
+
+def _runs(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.int64]:
+    """Checked run lengths: int64 (n,), not negative, with the sum H * W."""
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, Sequence | np.ndarray) or list(size) != [height, width]:
+        raise DataError(f"the RLE has size {size!r}, the image is [{height}, {width}] (height, width)")
+    if isinstance(counts, str | bytes):
+        runs = _decompress(counts)
+    elif isinstance(counts, Sequence | np.ndarray):
+        if not all(isinstance(run, int | np.integer) and not isinstance(run, bool) for run in counts):
+            raise DataError("the RLE counts must be whole numbers")
+        if not all(0 <= run <= height * width for run in counts):
+            raise DataError("the RLE has a run that is negative or longer than the image")
+        runs = np.asarray(counts, np.int64)
+    else:
+        raise DataError(f"the RLE counts must be a string or a list, got {type(counts).__name__}")
+    if len(runs) and runs.min() < 0:
+        raise DataError("the RLE has a negative run")
+    if runs.sum() != height * width:
+        raise DataError(f"the RLE covers {runs.sum()} pixels, the image has {height * width} ({height} x {width})")
+    return runs
+
+
+def _decompress(counts: str | bytes) -> NDArray[np.int64]:
+    """Run lengths of a compressed RLE: int64 (n,), possibly negative where the string is damaged.
+
+    Each character holds 6 bits above '0': five of the number, lowest first, and one that says whether more follow;
+    the sign is bit 4 of the last. From the fourth run on, a number is the difference to the run two before.
+    """
+    try:
+        codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64)
+    except UnicodeEncodeError:
+        raise DataError("the compressed RLE holds characters other than ASCII") from None
+    codes -= 48
+    if not len(codes):
+        return np.zeros(0, np.int64)
+    if codes.min() < 0 or codes.max() > 63:
+        raise DataError("the compressed RLE holds characters that do not belong there")
+    last = codes & 32 == 0
+    if not last[-1]:
+        raise DataError("the compressed RLE is cut short")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    if (ends - starts).max() > 6:  # seven characters hold 35 bits, more than any image has pixels
+        raise DataError("the compressed RLE holds a run longer than any image")
+    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
+    negative = codes[ends] & 16 != 0
+    numbers[negative] -= np.int64(1) << (5 * (place[ends[negative]] + 1))
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
+    """Checked polygons: at least one, each of at least three finite points near the image."""
+    if not isinstance(segmentation, Sequence) or isinstance(segmentation, str | bytes):
+        raise DataError(f"a segmentation must be an RLE or a list of polygons, got {type(segmentation).__name__}")
+    if not segmentation:
+        raise DataError("the segmentation is an empty list of polygons")
+    checked = []
+    for k, polygon in enumerate(segmentation):
+        try:
+            points = np.asarray(polygon, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"polygon {k} must be a flat list of numbers [x0, y0, x1, y1, ...]") from None
+        if points.ndim != 1 or len(points) % 2:
+            raise DataError(f"polygon {k} must be a flat list [x0, y0, x1, y1, ...] with an even number of values")
+        if len(points) < 6:
+            raise DataError(f"polygon {k} has {len(points) // 2} points and needs at least 3")
+        if not np.isfinite(points).all():
+            raise DataError(f"polygon {k} has a coordinate that is NaN or infinite")
+        # Annotators overshoot the edge by a little; the C++ code walks every edge pixel by pixel, also outside.
+        xs, ys = points[0::2], points[1::2]
+        if xs.min() < -width or xs.max() > 2 * width or ys.min() < -height or ys.max() > 2 * height:
+            raise DataError(f"polygon {k} leaves the image of {height}x{width} pixels by more than its size")
+        checked.append(points.tolist())
+    return checked

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from crispmask.coco import CocoDataset, evaluate, mask_to_rle, read_results, segmentation_to_mask, write_results
+from crispmask.errors import DataError, ParamsError
+
+NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+
+
+def pycocotools(path, results, iou_type, category_ids=None, image_ids=None) -> dict[str, float]:
+    truth = COCO(path)
+    results = copy.deepcopy(results)
+    if iou_type == "segm":
+        for record in results:
+            del record["bbox"]  # so that a detection's size is that of its mask
+    run = COCOeval(truth, truth.loadRes(results), iou_type)
+    run.params.catIds = category_ids or run.params.catIds
+    run.params.imgIds = image_ids or run.params.imgIds
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    return dict(zip(NAMES, (v if v > -1 else np.nan for v in run.stats[:6]), strict=True))
+
+
+def same(ours, theirs) -> bool:
+    return list(ours) == list(theirs) and np.allclose(
+        list(ours.values()), list(theirs.values()), rtol=0, atol=1e-10, equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
+def test_equals_pycocotools(synthetic, seed, iou_type):
+    path, results = synthetic(seed)
+    ours = evaluate(path, results, iou_type)
+    assert same(ours, pycocotools(path, results, iou_type))
+    assert 0 < ours["AP"] < 1
+
+
+def test_chosen_categories_and_images(synthetic):
+    path, results = synthetic(11)
+    everything = evaluate(path, results)
+    chosen = evaluate(path, results, category_ids=[3])
+    assert same(chosen, pycocotools(path, results, "segm", category_ids=[3]))
+    some = evaluate(path, results, image_ids=[2, 5, 6])
+    assert same(some, pycocotools(path, results, "segm", image_ids=[2, 5, 6]))
+    assert len({everything["AP"], chosen["AP"], some["AP"]}) == 3
+
+
+def test_perfect_and_none(synthetic):
+    path, _ = synthetic(2)
+    truth = json.loads(path.read_text())["annotations"]
+    perfect = [{**record, "score": 0.9} for record in truth if not record["iscrowd"]]
+    for iou_type in ("segm", "boundary", "bbox"):
+        assert evaluate(path, perfect, iou_type)["AP"] == pytest.approx(1)
+        assert evaluate(path, [], iou_type)["AP"] == 0
+
+
+def test_files_and_records_and_a_data_set_agree(tmp_path, synthetic):
+    path, results = synthetic(3)
+    write_results(tmp_path / "results.json", results)
+    expected = evaluate(path, results)
+    assert evaluate(str(path), str(tmp_path / "results.json")) == expected
+    assert evaluate(CocoDataset.from_file(path), read_results(tmp_path / "results.json")) == expected
+
+
+def test_nothing_is_changed_or_printed(synthetic, capfd):
+    path, results = synthetic(4)
+    kept = copy.deepcopy(results)
+    first = evaluate(path, results)
+    assert results == kept
+    assert evaluate(path, results) == first
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_annotation_id_zero_counts(synthetic):
+    """pycocotools takes id 0 for 'unmatched'; the score must not depend on how a file numbers its records."""
+    path, results = synthetic(5)
+    expected = evaluate(path, results)
+    data = json.loads(path.read_text())
+    for record in data["annotations"]:
+        record["id"] -= 1
+    path.write_text(json.dumps(data))
+    assert evaluate(path, results) == expected
+
+
+def test_area_and_iscrowd_may_be_missing(synthetic):
+    path, results = synthetic(6)
+    data = json.loads(path.read_text())
+    data["annotations"] = [record for record in data["annotations"] if not record["iscrowd"]]
+    path.write_text(json.dumps(data))
+    expected = evaluate(path, results)
+    for record in data["annotations"]:
+        del record["area"], record["iscrowd"]
+    path.write_text(json.dumps(data))
+    assert evaluate(path, results) == expected
+
+
+def test_no_object_is_not_a_number(synthetic):
+    path, results = synthetic(7)
+    assert np.isnan(evaluate(path, results, category_ids=[9])["AP"])
+    data = json.loads(path.read_text())
+    data["annotations"] = []
+    path.write_text(json.dumps(data))
+    assert all(np.isnan(value) for value in evaluate(path, results).values())
+
+
+def boundary_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """From the paper's definition: pixels of the mask within d of its contour, the image's edge being contour."""
+    from scipy.ndimage import binary_erosion
+
+    distance = max(1, round(0.02 * np.hypot(*a.shape)))
+    bands = [
+        mask & ~binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1] for mask in (a, b)
+    ]
+    return (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 5])
+def test_boundary_follows_its_definition(tmp_path, shift):
+    """With one object and one detection, AP counts the thresholds that their boundary IoU reaches."""
+    truth = np.zeros((200, 240), bool)
+    truth[40:160, 50:170] = True
+    found = np.roll(truth, shift, axis=1)
+    data = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 200, "width": 240}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": mask_to_rle(truth), "area": 14400, "iscrowd": 0}
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    result = [{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": mask_to_rle(found)}]
+    reached = np.mean(boundary_iou(truth, found) >= np.arange(0.5, 0.96, 0.05) - 1e-9)
+    assert evaluate(tmp_path / "a.json", result, "boundary")["AP"] == pytest.approx(reached)
+    assert evaluate(tmp_path / "a.json", result, "segm")["AP"] >= reached
+
+
+def test_real_annotations_score_perfectly_against_themselves(shared_data):
+    path = shared_data / "penn_fudan" / "annotations" / "instances_val.json"
+    records = [{**r, "score": 1.0} for r in json.loads(path.read_text())["annotations"]]
+    assert evaluate(path, records)["AP"] == pytest.approx(1)
+    mask = segmentation_to_mask(records[0]["segmentation"], *records[0]["segmentation"]["size"])
+    assert mask.sum() == records[0]["area"]
+
+
+def test_bad_arguments(synthetic):
+    path, results = synthetic(8)
+    with pytest.raises(ParamsError, match="iou_type must be one of segm, boundary, bbox"):
+        evaluate(path, results, "mask")
+    with pytest.raises(DataError, match=r"no category in .* with the id 5"):
+        evaluate(path, results, category_ids=[5])
+    with pytest.raises(DataError, match=r"no image in .* with the id 500"):
+        evaluate(path, results, image_ids=[500])
+
+
+@pytest.mark.parametrize(
+    ("change", "iou_type", "words"),
+    [
+        ({"image_id": 999}, "segm", "no image with the id 999"),
+        ({"image_id": None}, "segm", "'image_id'"),
+        ({"score": float("nan")}, "segm", "'score'"),
+        ({"segmentation": None}, "segm", "RLE or a list"),
+        ({"segmentation": {"size": [9, 9], "counts": "1"}}, "boundary", "size"),
+        ({"bbox": None}, "bbox", "no 'bbox'"),
+        ({"bbox": [1, 2, 3]}, "bbox", "'bbox'"),
+    ],
+)
+def test_bad_results_are_named(synthetic, change, iou_type, words):
+    path, results = synthetic(9)
+    results[2] = {**results[2], **change}
+    with pytest.raises(DataError, match=words) as caught:
+        evaluate(path, results, iou_type)
+    assert "result 2" in str(caught.value)
