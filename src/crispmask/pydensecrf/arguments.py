@@ -6,7 +6,6 @@ arrays, other real dtypes where no precision is expected of them). What made it 
 
 from __future__ import annotations
 
-import math
 import operator
 from numbers import Number, Real
 from typing import Any
@@ -31,7 +30,7 @@ def integer(value: Any, name: str) -> int:
         if not isinstance(value, Real):
             raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
     try:
-        return math.trunc(value)
+        return int(float(value))
     except (OverflowError, ValueError):
         raise ValueRangeError(f"{name} must be a finite number, got {value}") from None
 
@@ -125,7 +124,8 @@ def compatibility(value: Any, n_labels: int) -> np.ndarray:
         mu = np.full(n_labels, -_real(value, "compat"), np.float64)
     else:
         if isinstance(value, list | tuple):
-            value = real_array(np.asarray(value), "compat", 2 if value and isinstance(value[0], list | tuple) else 1)
+            listed = np.asarray(value)
+            value = real_array(listed, "compat", listed.ndim)
         mu = array(value, "compat")
         if mu.ndim not in (1, 2):
             raise ShapeError(f"compat must be a number, a vector (L,) or a matrix (L, L), got shape {mu.shape}")
@@ -151,7 +151,7 @@ def _first(value: Any, name: str, size: int) -> list[Any]:
 
 
 def _real(value: Any, name: str) -> float:
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | np.complexfloating):  # which float() would parse, or cut
         raise TypeError(f"{name} must hold real numbers, got {type(value).__name__}")
     try:
         return float(value)

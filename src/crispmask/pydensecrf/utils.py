@@ -62,8 +62,8 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
         clip: lower bound of p (1 is the upper one). None: no bounds, and p = 0 gives infinity.
 
     Returns:
-        float32 (L, product of the other axes), in the memory order of `sm`; computed in the precision of `sm`
-        (double with `scale`).
+        float32 (L, product of the other axes), computed in the precision of `sm` and in its memory order
+        (double and C order with `scale`).
 
     Raises:
         AssertionError: `scale` outside (0, 1].
@@ -72,7 +72,7 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
     if scale is not None:
         if not 0 < scale <= 1:
             raise AssertionError(f"scale must lie in (0, 1], got {scale}")
-        sm = scale * sm + np.float64(1.0 - scale) / n_labels
+        sm = scale * sm + np.full(sm.shape, (1.0 - scale) / n_labels)  # C order, double: both reach the result
     if clip is not None:
         sm = np.clip(sm, clip, 1.0)
     return (-np.log(sm)).reshape(n_labels, -1).astype(np.float32)
