@@ -1,1 +1,49 @@
-"""The fully connected CRF as mathematics on arrays."""
+"""The fully connected CRF as mathematics on arrays: no images as files, no instances, no COCO.
+
+Nothing is compiled or loaded by importing this package; Numba starts with the first inference.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crispmask.crf._warmup import warmup
+    from crispmask.crf.dense import Bilateral, CRFResult, DenseCRF, Gaussian, Kernel, two_label_marginals
+    from crispmask.crf.gaussian import GaussianFilter
+    from crispmask.crf.lattice import PermutohedralLattice
+
+_HOME = {
+    "Bilateral": "dense",
+    "CRFResult": "dense",
+    "DenseCRF": "dense",
+    "Gaussian": "dense",
+    "GaussianFilter": "gaussian",
+    "Kernel": "dense",
+    "PermutohedralLattice": "lattice",
+    "two_label_marginals": "dense",
+    "warmup": "_warmup",
+}
+
+__all__ = [
+    "Bilateral",
+    "CRFResult",
+    "DenseCRF",
+    "Gaussian",
+    "GaussianFilter",
+    "Kernel",
+    "PermutohedralLattice",
+    "two_label_marginals",
+    "warmup",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crispmask.crf._numba import jit
+from crispmask.crf._numba import jit, relaxed_jit
 
 # Points embedded at a time: their coordinates stay in the first-level cache and every loop over them vectorises.
 BLOCK = 512
@@ -244,24 +244,39 @@ def make(d: int, words: int) -> Kernels:
     return Kernels(jit(build), jit(neighbours), jit(diagonal))
 
 
-@jit
+@relaxed_jit
 def blur(values, spare, around, reverse):  # type: ignore[no-untyped-def]
     """Blur one channel (M + 1,) with (1/2, 1, 1/2) along every axis; entry M is the zero of missing vertices.
 
-    Returns whichever of the two buffers holds the result; the other is overwritten.
+    The result is in `values` if the number of axes is even, else in `spare`.
     """
-    axes = around.shape[0]
+    axes, count = around.shape[0], around.shape[1]
     for a in range(axes):
         j = axes - 1 - a if reverse else a
-        for vertex in range(around.shape[1]):
+        for vertex in range(count):
             pair = values[around[j, vertex, 0]] + values[around[j, vertex, 1]]
             spare[vertex] = values[vertex] + np.float32(0.5) * pair
-        spare[around.shape[1]] = np.float32(0)
+        spare[count] = np.float32(0)
         values, spare = spare, values
-    return values
 
 
-@jit
+@relaxed_jit
+def blur_lanes(values, spare, around, lanes, reverse):  # type: ignore[no-untyped-def]
+    """As `blur`, for `lanes` interleaved channels: ((M + 1) * lanes,)."""
+    axes, count = around.shape[0], around.shape[1]
+    for a in range(axes):
+        j = axes - 1 - a if reverse else a
+        for vertex in range(count):
+            back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
+            one, other = values[back : back + lanes], values[forth : forth + lanes]
+            old, new = values[vertex * lanes : (vertex + 1) * lanes], spare[vertex * lanes : (vertex + 1) * lanes]
+            for k in range(lanes):
+                new[k] = old[k] + np.float32(0.5) * (one[k] + other[k])
+        spare[count * lanes :] = np.float32(0)
+        values, spare = spare, values
+
+
+@relaxed_jit
 def splat(corners, weights, inputs, values):  # type: ignore[no-untyped-def]
     """Spread one channel (N,) over the vertices (M + 1,)."""
     values[:] = np.float32(0)
@@ -270,7 +285,7 @@ def splat(corners, weights, inputs, values):  # type: ignore[no-untyped-def]
             values[corners[m, i]] += weights[m, i] * inputs[i]
 
 
-@jit
+@relaxed_jit
 def gather(corners, weights, values, alpha, out):  # type: ignore[no-untyped-def]
     """Read one channel (N,) back from the vertices (M + 1,)."""
     for i in range(out.shape[0]):

@@ -5,18 +5,67 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+# What the filters may do beyond IEEE arithmetic: fuse multiply and add, and sum in vector lanes. Results are the same
+# for every run and number of threads, but may differ in the last bit between processor families.
+_RELAXED = {"contract", "reassoc", "nsz"}
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile on first call.
+    """Compile on first call, with IEEE arithmetic, so that ties in the lattice break the same way everywhere.
 
     Numba keeps the machine code in the folder NUMBA_CACHE_DIR, else beside the source, else (a read-only
     installation) in the user's cache folder. Where none of them can be written, each process compiles anew.
-    IEEE arithmetic is kept (no `fastmath`): ties in the lattice must break the same way everywhere.
     """
-    options = {"nogil": True, "error_model": "numpy"}
+    return _compile(function)
+
+
+def relaxed_jit(function: Callable[..., Any]) -> Any:
+    """As `jit`, with sums that may be reordered and fused."""
+    return _compile(function, fastmath=_RELAXED)
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    # Numba names machine code after the function and a counter of the process that compiled it. Closures that differ in
+    # a constant only would share a name when they come from the cache of different processes, and one would run in
+    # the other's place; so the constants go into the name.
+    for cell in function.__closure__ or ():
+        if isinstance(cell.cell_contents, int):
+            function.__qualname__ += f"_{cell.cell_contents}"
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # "cannot cache function: no locator available"
         return njit(**options)(function)
+
+
+@intrinsic
+def _float_of_bits(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
+    """The float32 whose bits are those of an int32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
+
+
+@relaxed_jit
+def exp(x):  # type: ignore[no-untyped-def]
+    """exp of a float32 in [-87, 88], to 2 units in the last place; unlike `math.exp` it vectorises (10 times faster).
+
+    Cephes' expf: 2^n times a polynomial of the remainder.
+    """
+    n = np.rint(x * np.float32(1.44269504))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = (p * r) * r + r + np.float32(1)
+    return p * _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))

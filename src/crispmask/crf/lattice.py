@@ -33,7 +33,10 @@ class PermutohedralLattice:
     Attributes:
         dimension: d.
         size: N.
-        vertices: number of lattice vertices in use.
+        vertices: M, the number of lattice vertices in use.
+        corners: int32 (d + 1, N), the vertices of the simplex around each point.
+        weights: float32 (d + 1, N), the point's barycentric weights for them.
+        around: int32 (d + 1, M, 2), each vertex's neighbours along each axis, M where there is none.
         alpha: 1 / (1 + 2^-d), the factor that the filter ends with.
 
     Raises:
@@ -53,10 +56,13 @@ class PermutohedralLattice:
         if phantom and self.size % 4:
             array = np.concatenate([array, np.zeros((d, 1), np.float32)], axis=1)
         self._kernels = kernels.make(d, len(strides))
-        self._corners = np.empty((d + 1, array.shape[1]), np.int32)
-        self._weights = np.empty((d + 1, array.shape[1]), np.float32)
-        keys, table = self._kernels.build(array, scale, strides, steps, self._corners, self._weights)
-        self._around = self._kernels.neighbours(keys, table, steps)
+        corners = np.empty((d + 1, array.shape[1]), np.int32)
+        weights = np.empty((d + 1, array.shape[1]), np.float32)
+        keys, table = self._kernels.build(array, scale, strides, steps, corners, weights)
+        if array.shape[1] > self.size:
+            corners, weights = corners[:, :-1].copy(), weights[:, :-1].copy()
+        self.corners, self.weights = corners, weights
+        self.around = self._kernels.neighbours(keys, table, steps)
         self.vertices = len(keys)
 
     def filter(self, values: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -83,8 +89,7 @@ class PermutohedralLattice:
     def diagonal(self) -> NDArray[np.float32]:
         """K(i, i) for every point: float32 (N,). An isolated point has less than one, 0.6 to 0.9."""
         out = np.empty(self.size, np.float32)
-        n = self.size
-        self._kernels.diagonal(self._corners[:, :n], self._weights[:, :n], self._around, out)
+        self._kernels.diagonal(self.corners, self.weights, self.around, out)
         out *= self.alpha
         return out
 
@@ -101,9 +106,10 @@ class PermutohedralLattice:
         first = np.empty(self.vertices + 1, np.float32)
         second = np.empty_like(first)
         for channel, result in zip(array, out, strict=True):
-            kernels.splat(self._corners, self._weights, channel, first)
-            blurred = kernels.blur(first, second, self._around, reverse)
-            kernels.gather(self._corners, self._weights, blurred, self.alpha, result)
+            kernels.splat(self.corners, self.weights, channel, first)
+            kernels.blur(first, second, self.around, reverse)
+            blurred = second if self.dimension % 2 == 0 else first  # where d + 1 swaps end
+            kernels.gather(self.corners, self.weights, blurred, self.alpha, result)
         return out
 
 

@@ -1,0 +1,96 @@
+"""The same inference by brute force, in float64, with the dense kernel matrix: the oracle of the tests.
+
+Time and memory grow with the square of the number of points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crispmask.crf.dense import CRFResult, DenseCRF, Gaussian, Kernel
+from crispmask.crf.normalization import Normalization, factors
+
+# Rows of the kernel matrix made at a time.
+_CHUNK = 1024
+
+
+def kernel_matrix(features: ArrayLike) -> NDArray[np.float64]:
+    """exp(-|f_i - f_j|²/2) for all pairs.
+
+    Args:
+        features: (d, N), already divided by the bandwidths.
+
+    Returns:
+        float64 (N, N).
+    """
+    points = np.asarray(features, np.float64).T
+    matrix = np.empty((len(points), len(points)))
+    for start in range(0, len(points), _CHUNK):
+        rows = points[start : start + _CHUNK]
+        distance = sum((rows[:, None, j] - points[None, :, j]) ** 2 for j in range(points.shape[1]))
+        np.exp(-0.5 * np.asarray(distance), out=matrix[start : start + _CHUNK])
+    return matrix
+
+
+def message_matrix(kernel: Kernel | Gaussian, grid: tuple[int, ...]) -> NDArray[np.float64]:
+    """Weight, normalisation and own terms of a kernel applied to its matrix: float64 (N, N), message = matrix @ q."""
+    matrix = kernel_matrix(kernel.features(grid))
+    matrix = normalized(matrix, kernel.normalization) * kernel.weight
+    if not kernel.self_term:
+        np.fill_diagonal(matrix, 0)
+    return matrix
+
+
+def normalized(matrix: NDArray[np.float64], normalization: Normalization) -> NDArray[np.float64]:
+    """The matrix with its normalisation; see `crispmask.crf.Kernel`."""
+    pre, post = factors(matrix.sum(axis=1), normalization)
+    return matrix * post[:, None] * pre
+
+
+def run(crf: DenseCRF, iterations: int = 10, *, track: bool = False, sequential: bool = False) -> CRFResult:
+    """`DenseCRF.run` with exact messages.
+
+    Args:
+        crf: at most some ten thousand points.
+        iterations: at least 0.
+        track: as for `DenseCRF.run`.
+        sequential: update one point after the other, each from its neighbours' newest marginals. Without own terms
+            and with symmetric kernels this is coordinate descent: the KL divergence cannot rise.
+
+    Returns:
+        `CRFResult`; the marginals are rounded to float32 at the end.
+    """
+    unary = crf.unary.astype(np.float64)
+    matrix = sum((message_matrix(k, crf.grid) for k in crf.kernels), np.zeros((unary.shape[1],) * 2))
+    penalty = 1 - np.eye(len(unary)) if crf.penalty is None else crf.penalty.astype(np.float64)
+    q = _softmax(-unary)
+    history = [_objective(q, unary, matrix, penalty)]
+    for _ in range(iterations):
+        if sequential:
+            for i in range(unary.shape[1]):
+                q[:, i] = _softmax(-unary[:, i] - penalty @ (q @ matrix[i]))
+        else:
+            q = _softmax(-unary - penalty @ (q @ matrix.T))
+        history.append(_objective(q, unary, matrix, penalty))
+    kl, energy = (np.array(values) for values in zip(*history, strict=True))
+    marginals = q.astype(np.float32).reshape(crf.shape)
+    return CRFResult(marginals, kl, energy) if track else CRFResult(marginals)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    e = np.exp(logits - logits.max(axis=0))
+    return e / e.sum(axis=0)
+
+
+def _objective(
+    q: NDArray[np.float64], unary: NDArray[np.float64], matrix: NDArray[np.float64], penalty: NDArray[np.float64]
+) -> tuple[float, float]:
+    """KL(Q‖P) - log Z, and the energy of the likeliest labels; both sum over pairs of different points."""
+    pairs = matrix - np.diag(np.diag(matrix))
+
+    def expected(p: NDArray[np.float64]) -> float:
+        return float((p * unary).sum() + 0.5 * (p * (penalty @ (p @ pairs.T))).sum())
+
+    certain = np.eye(len(q))[:, q.argmax(axis=0)]
+    return expected(q) + float((q * np.log(np.maximum(q, 1e-300))).sum()), expected(certain)
