@@ -98,25 +98,27 @@ def test_labels_do_not_cover_one_another():
 
 def test_nothing_to_draw():
     assert (draw_instances(GREY, Instances.empty((120, 160))) == GREY).all()
-    assert before_after(GREY, Instances.empty((120, 160)), Instances.empty((120, 160))).shape[1] == 2 * 160 + 4
+    picture = before_after(GREY, Instances.empty((120, 160)), Instances.empty((120, 160)))
+    assert picture.shape[1] == 2 * 320 + 4
 
 
 def test_before_after_layout():
-    before = Instances.from_masks(square(30, 90, 40, 120))
-    after = Instances.from_masks(square(30, 90, 40, 100))
-    picture = before_after(GREY, before, after, zoom=False)
-    bar, gutter = picture.shape[0] - 120, picture.shape[1] - 2 * 160
+    photo = np.full((360, 480, 3), 128, np.uint8)
+    before = Instances.from_masks(square(90, 270, 120, 360, (360, 480)))
+    after = Instances.from_masks(square(90, 270, 120, 300, (360, 480)))
+    picture = before_after(photo, before, after, zoom=False)
+    bar, gutter = picture.shape[0] - 360, picture.shape[1] - 2 * 480
     assert bar > 10
     assert 2 <= gutter <= 10
-    left, right = picture[bar:, :160], picture[bar:, -160:]
+    left, right = picture[bar:, :480], picture[bar:, -480:]
     colours = palette(1)
-    assert (left == draw_instances(GREY, before, labels=False, colours=colours)).all()
-    assert (right == draw_instances(GREY, after, labels=False, colours=colours)).all()
-    assert (picture[:, 160 : 160 + gutter] == 255).all()
+    assert (left == draw_instances(photo, before, labels=False, colours=colours)).all()
+    assert (right == draw_instances(photo, after, labels=False, colours=colours)).all()
+    assert (picture[:, 480 : 480 + gutter] == 255).all()
     assert (picture[:bar] != 255).any()  # titles
-    assert before_after(GREY, before, after).shape[1] == 2 * 160 + 2 * gutter + 120
-    assert before_after(GREY, before, before).shape == picture.shape  # no change, no close-up
-    assert before_after(GREY, before, after, labels=True).shape[0] == picture.shape[0]
+    assert before_after(photo, before, after).shape[1] == 2 * 480 + 2 * gutter + 360
+    assert before_after(photo, before, before).shape == picture.shape  # no change, no close-up
+    assert before_after(photo, before, after, labels=True).shape[0] == picture.shape[0]
 
 
 def test_large_photos_are_scaled_down():
@@ -138,6 +140,23 @@ def test_the_largest_change_is_found():
     changed = before.mask(1) ^ after.mask(1)
     assert changed[y0:y1, x0:x1].sum() > 0.4 * changed.sum()
     assert largest_change(before, before) is None
+
+
+def test_an_edge_that_moved_comes_before_a_mask_that_vanished():
+    before = Instances.from_masks(np.stack([square(10, 60, 10, 60), square(60, 115, 90, 155)]))
+    after = Instances.from_masks(np.stack([square(10, 60, 10, 55), np.zeros((120, 160), bool)]))
+    x0, y0, x1, y1 = largest_change(before, after)
+    assert x0 <= 55 < 60 <= x1
+    assert y0 >= 10
+    assert y1 <= 60
+
+
+def test_a_change_along_the_images_edge_comes_last():
+    before = Instances.from_masks(square(10, 110, 0, 80))
+    after = Instances.from_masks(square(10, 110, 2, 76))
+    x0, _, x1, _ = largest_change(before, after)
+    assert x0 > 40
+    assert x1 >= 80
 
 
 def test_change_from_and_to_an_empty_mask():
@@ -170,3 +189,15 @@ def test_wrong_sizes_and_types():
         before_after(GREY, Instances.empty((120, 160)), instances)
     with pytest.raises(ValueRangeError, match="uint8"):
         draw_instances(GREY / 255, Instances.empty((120, 160)))
+
+
+def test_headings_fit_above_their_panels():
+    before = Instances.from_masks(square(30, 90, 40, 120))
+    after = Instances.from_masks(square(30, 90, 40, 100))
+    picture = before_after(GREY, before, after, titles=("The network's own masks", "After refinement by the CRF"))
+    bar = picture.shape[0] - 240
+    ink = (picture[:bar] < 100).all(axis=2).any(axis=0)
+    gutter = (picture.shape[1] - 2 * 320 - 240) // 2
+    for start in (320, 640 + gutter):  # nothing is written across a gutter
+        assert not ink[start : start + gutter].any()
+    assert ink[-240:].any()

@@ -40,3 +40,16 @@ def test_public_names_resolve(name):
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = crispmask.nothing
+
+
+@pytest.mark.parametrize("modules_first", [False, True])
+def test_no_public_name_is_hidden_by_a_module(modules_first):
+    """A module of the same name takes the name's place in the package as soon as anybody imports it."""
+    names = sorted(set(crispmask.__all__) - {"__version__"})
+    lines = ["import crispmask, importlib, types"]
+    if modules_first:
+        lines += [f"importlib.import_module(crispmask._HOME[{name!r}])" for name in names]
+    for name in names:
+        lines += [f"from crispmask import {name}", f"assert not isinstance({name}, types.ModuleType), {name}"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -91,7 +91,8 @@ def before_after(
         names: category names by id, for labels.
         labels: whether to write category and score.
         zoom: whether to add the panel of `edge_zoom`; it is left out where nothing changed.
-        side: larger photos are scaled down until their longer side has this many pixels.
+        side: larger photos are scaled down until their longer side has this many pixels; those below 320 are scaled
+            up to that.
 
     Returns:
         uint8 (h, w, 3).
@@ -102,7 +103,7 @@ def before_after(
     photo = _checked(image, before)
     _checked(photo, after)
     height, width = before.image_size
-    scale = min(1.0, side / max(height, width))
+    scale = min(max(1.0, 320 / max(height, width)), side / max(height, width))
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
     colours = palette(max(len(before), len(after)))
     place = largest_change(before, after) if zoom else None
@@ -173,29 +174,47 @@ def edge_zoom(
 def largest_change(before: Instances, after: Instances) -> tuple[int, int, int, int] | None:
     """Where two versions of the same instances differ most, in a square that shows a part of the object's edge.
 
-    Returns:
-        x0, y0, x1, y1 in pixels, square unless the image is smaller; None where no pixel changed.
-    """
-    from scipy.ndimage import uniform_filter
+    Masks that vanish or appear as a whole, and changes along the image's own edge, count only where nothing else
+    changed: they show no edge that moved.
 
+    Returns:
+        x0, y0, x1, y1 in pixels, square, inside the image; None where no pixel changed.
+    """
     height, width = before.image_size
-    best: tuple[float, tuple[int, int, int, int]] | None = None
+    best: tuple[tuple[bool, float], tuple[int, int, int, int]] | None = None
     for i in range(min(len(before), len(after))):
         top, left, changed = _changed(before.windows[i], after.windows[i])
         if not changed.any():
             continue
+        margin = round(0.02 * min(height, width))
+        inner = changed.copy()
+        inner[: max(margin - top, 0)] = inner[max(height - margin - top, 0) :] = False
+        inner[:, : max(margin - left, 0)] = inner[:, max(width - margin - left, 0) :] = False
+        both = before.windows[i].mask.any() and after.windows[i].mask.any()
         box = before.boxes[i]
-        extent = float(max(box[2] - box[0], box[3] - box[1], 1))
+        extent = float(max(box[2] - box[0], box[3] - box[1], *changed.shape) if both else max(changed.shape))
         side = int(min(max(0.4 * extent, 48), height, width))
-        density = uniform_filter(changed.astype(np.float32), side, mode="constant")
-        y, x = (int(v) for v in np.unravel_index(int(density.argmax()), density.shape))
+        y, x, count = _densest(inner if inner.any() else changed, side)
         x0 = min(max(left + x - side // 2, 0), width - side)
         y0 = min(max(top + y - side // 2, 0), height - side)
-        # Pixels that changed, per pixel of the square's side: large objects win, but not by their size alone.
-        gain = float(density.max()) * side
-        if best is None or gain > best[0]:
-            best = gain, (x0, y0, x0 + side, y0 + side)
+        # Pixels that changed per pixel of the square's side: large objects win, but not by their size alone.
+        rank = (bool(both and inner.any()), count / side)
+        if best is None or rank > best[0]:
+            best = rank, (x0, y0, x0 + side, y0 + side)
     return None if best is None else best[1]
+
+
+def _densest(changed: NDArray[np.bool_], side: int) -> tuple[int, int, int]:
+    """Row and column around which a square of `side` holds the most pixels, centred on them, and their number."""
+    from scipy.ndimage import uniform_filter
+
+    density = uniform_filter(changed.astype(np.float32), side, mode="constant")
+    y, x = (int(v) for v in np.unravel_index(int(density.argmax()), density.shape))
+    count = round(float(density[y, x]) * side * side)
+    # Many squares hold as many pixels; the one with them in its middle shows most of their surroundings.
+    half = side // 2
+    rows, columns = np.nonzero(changed[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1])
+    return max(y - half, 0) + round(float(rows.mean())), max(x - half, 0) + round(float(columns.mean())), count
 
 
 def _changed(before: Window, after: Window) -> tuple[int, int, NDArray[np.bool_]]:
@@ -270,7 +289,7 @@ def _labelled(
 ) -> NDArray[np.uint8]:
     """The picture with category and score in a plate on top of each mask, below the plates already there."""
     canvas = Image.fromarray(picture)
-    points = max(11, round(max(canvas.size) / 50))
+    points = max(13, round(max(canvas.size) / 45))
     pen, font, pad = ImageDraw.Draw(canvas), ImageFont.load_default(points), round(points / 4)
     plates: list[tuple[int, int, int, int]] = []
     for i in range(len(instances)):
@@ -278,9 +297,11 @@ def _labelled(
         text = f"{(names or {}).get(category, category)} {instances.scores[i]:.2f}"
         x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font)
         w, h = round(x1 - x0) + 2 * pad, round(y1 - y0) + 2 * pad
-        peak_x, peak_y = _peak(instances, i)
-        left = min(max(round(peak_x * scale) - w // 2, 0), max(canvas.width - w, 0))
-        top = min(max(round(peak_y * scale) - h, 0), max(canvas.height - h, 0))
+        peak = _peak(instances.windows[i])
+        if peak is None:
+            continue
+        left = min(max(round(peak[0] * scale) - w // 2, 0), max(canvas.width - w, 0))
+        top = min(max(round(peak[1] * scale) - h, 0), max(canvas.height - h, 0))
         for px, py, pw, ph in sorted(plates, key=lambda plate: plate[1]):
             if left < px + pw and px < left + w and top < py + ph and py < top + h:
                 top = py + ph + 1
@@ -290,15 +311,12 @@ def _labelled(
     return np.asarray(canvas).copy()
 
 
-def _peak(instances: Instances, i: int) -> tuple[float, float]:
-    """x, y of the middle of the mask's first row, or of the box's top edge where the mask is empty."""
-    window = instances.windows[i]
-    mask = window.mask
-    if not mask.any():
-        x0, y0, x1, _ = (float(v) for v in instances.boxes[i])
-        return (x0 + x1) / 2, y0
-    row = int(mask.any(axis=1).argmax())
-    return window.x + float(np.flatnonzero(mask[row]).mean()), float(window.y + row)
+def _peak(window: Window) -> tuple[float, int] | None:
+    """x, y of the middle of the mask's first row; None where the mask is empty."""
+    rows = np.flatnonzero(window.mask.any(axis=1))
+    if not len(rows):
+        return None
+    return window.x + float(np.flatnonzero(window.mask[rows[0]]).mean()), window.y + int(rows[0])
 
 
 def _readable(colour: Colour) -> Colour:
@@ -316,20 +334,40 @@ def _frame(picture: NDArray[np.uint8], place: Sequence[int], colour: Colour) -> 
 def _row(panels: list[NDArray[np.uint8]], headings: list[list[tuple[str, Colour]]]) -> NDArray[np.uint8]:
     """Panels of equal height in a row on white, a thin gutter between them, each under its coloured heading."""
     height = panels[0].shape[0]
-    points = min(30, max(12, round(height / 22)))
-    font, gutter, bar = ImageFont.load_default(points), max(4, height // 100), round(points * 1.9)
-    total = sum(panel.shape[1] for panel in panels) + gutter * (len(panels) - 1)
-    canvas = Image.new("RGB", (total, height + bar), PAPER)
+    gutter = max(4, height // 100)
+    # Headings share one size, the largest at which each fits above its panel.
+    largest = min(30, max(12, round(height / 22)))
+    points = next(
+        (
+            size
+            for size in range(largest, 8, -1)
+            if all(_heading(None, 0, h, size) <= p.shape[1] for p, h in zip(panels, headings, strict=True))
+        ),
+        8,
+    )
+    bar = round(largest * 1.9)
+    canvas = Image.new("RGB", (sum(panel.shape[1] + gutter for panel in panels) - gutter, height + bar), PAPER)
     pen, x = ImageDraw.Draw(canvas), 0
     for panel, heading in zip(panels, headings, strict=True):
         canvas.paste(Image.fromarray(panel), (x, bar))
-        at = float(x + gutter)
-        for text, colour in heading:
-            if colour != INK:
-                # A stroke of the contour's colour explains the line; the words stay dark on white.
-                pen.line((at, bar / 2, at + points, bar / 2), fill=colour, width=max(3, round(points / 5)))
-                at += points * 1.35
-            pen.text((at, bar / 2), text, font=font, fill=INK, anchor="lm")
-            at += pen.textlength(text, font=font) + points
+        _heading(pen, x + gutter, heading, points, bar / 2)
         x += panel.shape[1] + gutter
     return np.asarray(canvas).copy()
+
+
+def _heading(
+    pen: ImageDraw.ImageDraw | None, x: float, heading: list[tuple[str, Colour]], points: int, y: float = 0
+) -> float:
+    """Write a heading from x on at the middle height y, or only measure it without a pen; its right end."""
+    font = ImageFont.load_default(points)
+    for k, (text, colour) in enumerate(heading):
+        x += points if k else 0
+        if colour != INK:
+            # A stroke of the contour's colour explains the line; the words stay dark on white.
+            if pen is not None:
+                pen.line((x, y, x + points, y), fill=colour, width=max(3, round(points / 5)))
+            x += points * 1.35
+        if pen is not None:
+            pen.text((x, y), text, font=font, fill=INK, anchor="lm")
+        x += font.getlength(text)
+    return x

@@ -89,6 +89,8 @@ def changed(key, k, **values) -> dict:
         ({**content(), "annotations": [4]}, r"annotations\[0\] must be an object"),
         (changed("images", 1, height=0), r"images\[1\] \(id 3\): 'height' must be at least 1"),
         (changed("images", 1, width="9"), "'width' must be a whole number"),
+        (changed("images", 1, height=10**12), "more than any image"),
+        (changed("images", 1, height=10**40), "'height' must be a whole number"),
         (changed("images", 1, file_name=None), "'file_name'"),
         (changed("images", 1, id=7), "used twice"),
         (changed("images", 1, id=True), "whole number"),
@@ -99,6 +101,8 @@ def changed(key, k, **values) -> dict:
         (changed("annotations", 0, bbox=[1, 2, -3, 4]), "negative"),
         (changed("annotations", 0, bbox=[1, 2, float("nan"), 4]), "finite"),
         (changed("annotations", 0, area="big"), "'area'"),
+        (changed("annotations", 0, area=10**400), "'area'"),
+        (changed("annotations", 0, bbox=[1, 2, True, 4]), "finite"),
     ],
 )
 def test_broken_files(tmp_path, data, words):

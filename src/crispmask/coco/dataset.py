@@ -13,6 +13,7 @@ import numpy as np
 from crispmask.coco import records
 from crispmask.coco.rle import segmentation_to_mask
 from crispmask.errors import CrispmaskError, DataError
+from crispmask.image import MAX_PIXELS
 from crispmask.instances import Instances
 
 
@@ -64,6 +65,8 @@ class CocoDataset:
             if key in images:
                 raise DataError(f"{where}: the image id {key} is used twice")
             size = records.whole(record, "height", where, 1), records.whole(record, "width", where, 1)
+            if size[0] * size[1] > MAX_PIXELS:
+                raise DataError(f"{where}: {size[0]}x{size[1]} pixels are more than any image that can be read")
             images[key] = CocoImage(key, name, size)
         categories: dict[int, str] = {}
         for where, record in _records(path, content, "categories"):

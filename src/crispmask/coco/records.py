@@ -7,6 +7,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ def read_json(path: str | Path) -> Any:
 
 
 def whole(record: Mapping[str, Any], key: str, where: str, low: int | None = None) -> int:
-    """A whole number, at least `low`."""
+    """A whole number of at most 63 bits, at least `low`."""
     value = record.get(key)
     # Some tools write 17.0 or "17" for an id; only the first is the same number.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 63:
         raise DataError(f"{where}: {key!r} must be a whole number, got {value!r}")
     if low is not None and value < low:
         raise DataError(f"{where}: {key!r} must be at least {low}, got {value!r}")
@@ -49,9 +50,11 @@ def whole(record: Mapping[str, Any], key: str, where: str, low: int | None = Non
 
 def number(value: Any, name: str, where: str) -> float:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{where}: {name} must be a finite number, got {value!r}")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, int | float):
+        with suppress(OverflowError):
+            if math.isfinite(float(value)):
+                return float(value)
+    raise DataError(f"{where}: {name} must be a finite number, got {value!r}")
 
 
 def box(record: Mapping[str, Any], where: str) -> list[float]:
