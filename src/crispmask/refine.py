@@ -80,8 +80,9 @@ def refine_instances(
     """`refine` for `Instances`; the windows of the result hold the CRF's marginals."""
     if instances.image_size != image.shape[:2]:
         raise ShapeError(
-            f"the masks are for an image of {instances.image_size[0]}x{instances.image_size[1]} pixels (height x width), "
-            f"the image has {image.shape[0]}x{image.shape[1]}"
+            "the masks are for an image of {}x{} pixels (height x width), the image has {}x{}".format(
+                *instances.image_size, *image.shape[:2]
+            )
         )
     regions = [_region(instances, i, params) for i in range(len(instances))]
     groups = _overlapping(regions) if joint else [[i] for i in range(len(instances))]
@@ -169,9 +170,9 @@ def _odds(window: Window, region: tuple[int, int, int, int], params: CRFParams) 
     """Log-odds of an instance over a region that contains its window."""
     y0, x0, y1, x1 = region
     probabilities = np.zeros((y1 - y0, x1 - x0), np.float32)
-    probabilities[
-        window.y - y0 : window.y - y0 + window.height, window.x - x0 : window.x - x0 + window.width
-    ] = window.probabilities
+    probabilities[window.y - y0 : window.y - y0 + window.height, window.x - x0 : window.x - x0 + window.width] = (
+        window.probabilities
+    )
     factor = params.smoothing if is_binary(window.probabilities) else params.smoothing_soft
     return log_odds(soften(probabilities, factor), params.confidence)
 
@@ -214,7 +215,9 @@ def _map(work: Callable[[list[int]], T], items: Iterable[list[int]], threads: in
         return list(pool.map(work, items))
 
 
-def _refine_detections(image: NDArray[np.uint8], detections: Any, params: CRFParams, threads: int | None, joint: bool) -> Any:
+def _refine_detections(
+    image: NDArray[np.uint8], detections: Any, params: CRFParams, threads: int | None, joint: bool
+) -> Any:
     """`supervision.Detections` in and out; all its other fields are kept."""
     from copy import copy
 
