@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from crispmask.image import read_image
     from crispmask.instances import Instances, Window
     from crispmask.params import CRFParams
-    from crispmask.refine import refine
+    from crispmask.refinement import refine
 
 _HOME = {
     "Bilateral": "crispmask.crf",
@@ -31,7 +31,7 @@ _HOME = {
     "Window": "crispmask.instances",
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
-    "refine": "crispmask.refine",
+    "refine": "crispmask.refinement",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ from crispmask.errors import ParamsError
 from crispmask.files import replacing
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refine import refine_instances
+from crispmask.refinement import refine_instances
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refine import refine
+from crispmask.refinement import refine
 
 
 def iou(a, b):
@@ -127,7 +127,7 @@ def test_joint_refinement_of_one_instance_is_the_plain_one(scene):
 
 
 def test_far_instances_do_not_share_a_crf(scene):
-    image, truth = scene
+    image, _ = scene
     small = np.zeros((2, 120, 160), bool)
     small[0, 10:20, 10:20] = small[1, 90:100, 130:140] = True
     np.testing.assert_array_equal(refine(image, small, joint=True), refine(image, small))
