@@ -178,9 +178,13 @@ class Instances:
         for i, mask in enumerate(array):
             if not (mask.min() >= 0 and mask.max() <= 1):
                 raise ValueRangeError(f"mask {i} must hold booleans or probabilities in [0, 1]")
-            full = Window(mask.astype(np.float32), 0, 0)
-            windows.append(full.cropped_to_mask())
-            tight[i] = tight_box(full.mask)
+            # Only what is not zero is copied: on a large photo that is a small part.
+            x0, y0, x1, y1 = (int(v) for v in tight_box(mask if mask.dtype == np.bool_ else mask > 0))
+            window = Window(mask[y0:y1, x0:x1].astype(np.float32), y0, x0)
+            windows.append(window)
+            inner = tight_box(window.mask)
+            if inner.any():
+                tight[i] = inner + np.array([x0, y0, x0, y0], np.float32)
         return cls(
             (height, width),
             tight if boxes is None else np.asarray(boxes, np.float32),

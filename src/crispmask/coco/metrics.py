@@ -88,8 +88,7 @@ def _count(
     }
     quiet = logging.getLogger(__name__).debug
     sets = [COCO({**header, "annotations": side}, print_function=quiet) for side in (truth, found)]
-    # One worker: the order of the results is fixed anyhow, and callers run their own threads.
-    run = COCOeval_faster(*sets, iouType=iou_type, print_function=quiet, boundary_cpu_count=1, rle_iou_max_workers=1)
+    run = COCOeval_faster(*sets, iouType=iou_type, print_function=quiet)
     run.evaluate()
     run.accumulate()
     # (IoU thresholds, recalls, categories, areas: all small medium large, detections per image: 1 10 100)
