@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
-from crispmask.pipeline.photo import Settings, process, write_picture
+from crispmask.pipeline.photo import Settings, prepare, process, write_picture
 
-__all__ = ["Failure", "PhotoDone", "Report", "Settings", "process", "segment_folder", "write_picture"]
+__all__ = ["Failure", "PhotoDone", "Report", "Settings", "prepare", "process", "segment_folder", "write_picture"]

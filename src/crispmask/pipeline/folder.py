@@ -242,7 +242,7 @@ def _segment(
         )
     before, after = process(image, detector, settings, threads=threads)
     if output is not None:
-        write_picture(output / PICTURES / plan.pictures[name], image, before, after)
+        write_picture(output / PICTURES / plan.pictures[name], image, before, after, refined=settings.refine)
     return {
         "name": name,
         "stamp": stamp,

@@ -1,0 +1,65 @@
+"""How the verbs speak: results on stdout, progress and complaints on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line on stdout, as it is: neither wrapped nor searched for markup."""
+    out.print(text, style=style, soft_wrap=True, markup=False)
+
+
+def complain(sentence: str) -> None:
+    """``Error: sentence`` on stderr."""
+    line = " ".join(str(sentence).split())
+    err.print(Text.assemble(("Error: ", "bold red"), line), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A remark on stderr, above a progress bar that is shown there."""
+    err.print(text, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner on stderr while something takes its time; nothing where stderr is not a terminal."""
+    with err.status(f"{what} ..."):
+        yield
+
+
+class RateColumn(ProgressColumn):
+    """Work done per second, or seconds per piece where that is more telling."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f} {self.unit}s/s" if speed >= 1 else f"{1 / speed:.1f} s/{self.unit}", style="cyan")
+
+
+def progress_bar(unit: str) -> Progress:
+    """A bar with count, rate and remaining time on stderr; nothing where stderr is not a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        RateColumn(unit),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        disable=not err.is_terminal,
+        expand=True,
+        speed_estimate_period=60,
+    )

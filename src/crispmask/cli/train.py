@@ -1,0 +1,86 @@
+"""``crispmask train``: fine-tune the compact Mask R-CNN and export it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from crispmask.cli.console import progress_bar, say, waiting
+from crispmask.cli.options import options_from
+from crispmask.errors import DataError, MissingExtraError
+from crispmask.training.config import TrainingConfig
+
+
+@options_from(TrainingConfig, "overrides", "Training")
+def train(
+    annotations: Annotated[
+        list[Path],
+        typer.Option("-a", "--annotations", metavar="A.json", help="COCO annotation file; repeatable."),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Option("-i", "--images", metavar="DIR", help="Its photos; once per annotation file, in the same order."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for checkpoint and model.")],
+    overrides: dict[str, Any],
+    focus: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Category the model is for; repeatable; by default all."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Torch device: cpu, cuda, mps.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that prepare photos.")] = 1,
+    save_every: Annotated[int, typer.Option(min=1, metavar="N", help="Steps between checkpoints.")] = 200,
+) -> None:
+    """Train a detector on your own photos and export it to ONNX (extra 'torch').
+
+    Writes checkpoint.pt, log.csv and model.onnx, which crispmask segment takes as its --detector. A run that was
+    interrupted goes on from its last checkpoint.
+    """
+    sources = pair(annotations, images)
+    config = dataclasses.replace(TrainingConfig(), **overrides)
+    with waiting("Loading torch"):
+        try:
+            from crispmask.training.export import export_onnx
+            from crispmask.training.loop import train as run
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("crispmask"):
+                raise
+            raise MissingExtraError(error.name or "torch", "torch") from None
+    with progress_bar("step") as progress:
+        task = progress.add_task("Reading", total=config.steps)
+        first = True
+
+        def show(step: int, losses: dict[str, float]) -> None:
+            nonlocal first
+            if first:  # steps of an earlier run must not count for the rate
+                first = False
+                progress.reset(task, total=config.steps, completed=step - 1)
+            progress.update(task, completed=step, description=f"Loss {sum(losses.values()):.2f}")
+
+        checkpoint = run(
+            sources, output, config, focus=focus, device=device, workers=workers, save_every=save_every, on_step=show
+        )
+    with waiting("Exporting to ONNX and comparing with torch"):
+        model = export_onnx(checkpoint, output / "model.onnx", focus=focus)
+    say(f"Checkpoint  {checkpoint}")
+    say(f"Model       {model}")
+    say(f"Try it:     crispmask segment PHOTOS --detector {model} -o results")
+
+
+def pair(annotations: list[Path], images: list[Path]) -> list[tuple[Path, Path]]:
+    """Each annotation file with its folder of photos, both checked to exist."""
+    if len(annotations) != len(images):
+        raise DataError(
+            f"{len(annotations)} annotation files and {len(images)} image folders were given: give one --images "
+            "per --annotations, in the same order"
+        )
+    for file in annotations:
+        if not file.is_file():
+            raise DataError(f"there is no annotation file {file}")
+    for folder in images:
+        if not folder.is_dir():
+            raise DataError(f"there is no image folder {folder}")
+    return list(zip(annotations, images, strict=True))

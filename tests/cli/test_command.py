@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+from crispmask import __version__
+from crispmask.cli import command
+from crispmask.errors import CrispmaskError
+
+VERBS = ["demo", "segment", "evaluate", "train", "doctor"]
+HEAVY = ("numpy", "numba", "torch", "onnxruntime", "supervision", "scipy", "PIL", "faster_coco_eval")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "crispmask", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"crispmask {__version__}\n", "")
+
+
+def test_help_lists_the_verbs():
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_help(invoke, verb, flag):
+    result = invoke(verb, flag)
+    assert result.exit_code == 0
+    assert f"{verb} [OPTIONS]" in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["segment", "evaluate", "train"])
+def test_a_verb_alone_shows_its_help(invoke, verb):
+    assert "[OPTIONS]" in invoke(verb).output
+
+
+def test_help_loads_nothing_heavy():
+    code = "import json, sys, crispmask.cli; print(json.dumps([m for m in sys.argv[1:] if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_unknown_verb(invoke):
+    result = invoke("segmnt")
+    assert result.exit_code == 2
+    assert "segment" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (CrispmaskError("it is\n  wrong"), "it is wrong"),
+        (PermissionError(errno.EACCES, "Permission denied", "out/results.json"), "out/results.json: Permission denied"),
+        (OSError("disk trouble"), "disk trouble"),
+    ],
+)
+def test_errors_become_one_sentence(monkeypatch, refused, error, sentence):
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("crispmask.detectors.load_detector", fail)
+    assert refused("demo") == sentence
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_interrupt_exits_with_130(monkeypatch, capsys, inside):
+    """Inside a verb Typer handles it, before and after main does."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    if inside:
+        monkeypatch.setattr("crispmask.detectors.load_detector", interrupt)
+    else:
+        monkeypatch.setattr(command, "app", interrupt)
+    monkeypatch.setattr(sys, "argv", ["crispmask", "demo"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 130
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from PIL import Image
+
+from crispmask.image import read_image
+from crispmask.instances import Instances
+from crispmask.samples import sample_photos
+
+
+def test_demo(invoke, detector, tmp_path):
+    result = invoke("demo", "-o", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("found person (80%)") == 2
+    for name in ("astronaut", "grace_hopper"):
+        path = tmp_path / "demo" / "pictures" / f"{name}.png"
+        assert str(path) in result.stdout
+        with Image.open(path) as picture:
+            assert picture.width > 1000
+
+
+def test_nothing_found(invoke, detector, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(detector), "__call__", lambda self, image: Instances.empty(image.shape[:2]))
+    result = invoke("demo", "-o", tmp_path / "demo")
+    assert result.exit_code == 0
+    assert result.stdout.count("found nothing") == 2
+
+
+def test_samples_are_small_photos_of_known_origin():
+    photos = sample_photos()
+    assert [photo.name for photo in photos] == ["astronaut.jpg", "grace_hopper.jpg"]
+    origins = (photos[0].parent / "LICENSES.md").read_text(encoding="utf-8")
+    for photo in photos:
+        assert photo.stat().st_size < 250_000
+        assert min(read_image(photo).shape[:2]) >= 500
+        assert photo.name in origins

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crispmask.cli.evaluate import name_results
+from crispmask.coco import evaluate, instances_to_results, mask_to_rle, write_results
+from crispmask.errors import DataError
+from crispmask.instances import Instances
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Ground truth of two squares, `exact` results, and `shifted` ones by 3 pixels."""
+    masks = np.zeros((2, 90, 120), bool)
+    masks[0, 10:40, 10:40] = True
+    masks[1, 40:80, 60:110] = True
+    annotations = [
+        {"id": k, "image_id": 1, "category_id": 1, "bbox": box, "segmentation": mask_to_rle(mask), "iscrowd": 0}
+        for k, (box, mask) in enumerate(zip(([10, 10, 30, 30], [60, 40, 50, 40]), masks, strict=True), start=1)
+    ]
+    gt = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 90, "width": 120}],
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}],
+        "annotations": annotations,
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    for name, shift in (("exact", 0), ("shifted", 3)):
+        moved = Instances.from_masks(np.roll(masks, shift, axis=2))
+        write_results(tmp_path / f"{name}.json", instances_to_results(moved, 1))
+    return {path.stem: path for path in tmp_path.iterdir()}
+
+
+def test_json_is_what_evaluate_measures(invoke, files):
+    result = invoke("evaluate", files["exact"], f"moved={files['shifted']}", "-a", files["gt"], "--json")
+    table = json.loads(result.stdout)
+    assert list(table) == ["exact", "moved"]
+    for name, file in (("exact", "exact"), ("moved", "shifted")):
+        for kind in ("segm", "boundary", "bbox"):
+            expected = evaluate(files["gt"], files[file], kind)
+            assert table[name][kind] == {k: None if math.isnan(v) else v for k, v in expected.items()}
+    assert table["moved"]["segm"]["AP"] < table["exact"]["segm"]["AP"] == pytest.approx(1)
+
+
+def test_table(invoke, files):
+    lines = [
+        line.split()
+        for line in invoke("evaluate", files["exact"], files["shifted"], "-a", files["gt"]).stdout.splitlines()
+    ]
+    segm = evaluate(files["gt"], files["shifted"], "segm")
+    assert ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"] in lines
+    exact = next(k for k, line in enumerate(lines) if line[:2] == ["masks", "exact"])
+    assert lines[exact][2] == "100.0"
+    assert lines[exact + 1][:2] == ["shifted", f"{100 * segm['AP']:.1f}"]
+    assert lines[exact + 2][:2] == ["change", f"{100 * segm['AP'] - 100:+.1f}"]
+    assert lines[exact][-1] == "-"  # there is no large object
+
+
+def test_category(invoke, files):
+    person = json.loads(invoke("evaluate", files["exact"], "-a", files["gt"], "--category", "person", "--json").stdout)
+    dog = json.loads(invoke("evaluate", files["exact"], "-a", files["gt"], "--category", "dog", "--json").stdout)
+    assert person["exact"]["segm"]["AP"] == pytest.approx(1)
+    assert dog["exact"]["segm"]["AP"] is None
+
+
+def test_refusals(refused, files, tmp_path):
+    assert "no category 'cat'; it has person, dog" in refused(
+        "evaluate", files["exact"], "-a", files["gt"], "--category", "cat"
+    )
+    assert "cannot read" in refused("evaluate", tmp_path / "gone.json", "-a", files["gt"])
+    assert "is not a COCO annotation file" in refused("evaluate", files["exact"], "-a", files["exact"])
+    assert "is not a COCO results file" in refused("evaluate", files["gt"], "-a", files["gt"])
+    assert "two results are named 'x'" in refused(
+        "evaluate", f"x={files['exact']}", f"x={files['shifted']}", "-a", files["gt"]
+    )
+
+
+def test_names(tmp_path):
+    assert name_results(["a/results.json", "b.json"]) == {"results": Path("a/results.json"), "b": Path("b.json")}
+    assert list(name_results(["a/r.json", "b/r.json"])) == ["a/r.json", "b/r.json"]
+    assert name_results(["crf=a/r.json"]) == {"crf": Path("a/r.json")}
+    odd = tmp_path / "x=1.json"
+    odd.touch()
+    assert name_results([str(odd)]) == {"x=1": odd}
+    with pytest.raises(DataError, match="two results"):
+        name_results(["x=a.json", "x=b.json"])

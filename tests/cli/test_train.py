@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crispmask.training.config import TrainingConfig
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> list[str]:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.json").write_text("{}")
+    return ["-a", str(tmp_path / "a.json"), "-i", str(tmp_path / "images")]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What the verb passes on, in the place of training and export."""
+    pytest.importorskip("torch")
+    import crispmask.training.export
+    import crispmask.training.loop
+
+    made: list = []
+
+    def train(sources, output, config, *, focus, device, workers, save_every, on_step):
+        made.append((sources, output, config, focus, device, workers, save_every))
+        for step in (3, 4):
+            on_step(step, {"a": 1.0, "b": 0.5})
+        return output / "checkpoint.pt"
+
+    def export(checkpoint, output, *, focus):
+        made.append((checkpoint, output, focus))
+        return output
+
+    monkeypatch.setattr(crispmask.training.loop, "train", train)
+    monkeypatch.setattr(crispmask.training.export, "export_onnx", export)
+    return made
+
+
+def test_what_is_passed_on(invoke, calls, data, tmp_path):
+    out = tmp_path / "out"
+    options = ["--steps", "7", "--learning-rate", "0.01", "--focus", "person", "--workers", "0"]
+    result = invoke("train", *data, "-o", out, *options)
+    assert result.exit_code == 0, result.output
+    pairs = [(tmp_path / "a.json", tmp_path / "images")]
+    config = replace(TrainingConfig(), steps=7, learning_rate=0.01)
+    assert calls == [
+        (pairs, out, config, ["person"], "cpu", 0, 200),
+        (out / "checkpoint.pt", out / "model.onnx", ["person"]),
+    ]
+    assert f"--detector {out / 'model.onnx'}" in result.stdout
+
+
+def test_several_sets(invoke, calls, data, tmp_path):
+    assert invoke("train", *data, *data, "-o", tmp_path / "out").exit_code == 0
+    assert len(calls[0][0]) == 2
+    assert calls[0][3] is None
+
+
+def test_sets_that_do_not_fit(refused, data, tmp_path):
+    assert "2 annotation files and 1 image folders" in refused("train", *data, *data[:2], "-o", tmp_path / "out")
+    assert "there is no annotation file" in refused("train", "-a", "gone.json", *data[2:], "-o", tmp_path / "out")
+    assert "there is no image folder" in refused("train", *data[:2], "-i", "gone", "-o", tmp_path / "out")
+
+
+def test_without_torch(refused, data, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("crispmask.training.")]:
+        if name != "crispmask.training.config":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "pip install 'crispmask[torch]'" in refused("train", *data, "-o", tmp_path / "out")

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crispmask.coco import CocoDataset, evaluate, read_results, results_to_instances
+from crispmask.errors import DataError, ImageError, ModelError, ParamsError
+from crispmask.image import read_image
+from crispmask.params import CRFParams
+from crispmask.pipeline import Settings, process, segment_folder
+
+NAMES = ["a.jpg", "b.png", "d.webp", "e.png", "sub/a.jpg", "sub/deep/c.png"]
+# One iteration: these tests are about files.
+SETTINGS = Settings(params=CRFParams(iterations=1))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def truth(path: Path, photos: Path, names: list[str], categories: dict[int, str], **changes) -> Path:
+    images = []
+    for k, name in enumerate(names):
+        height, width = read_image(photos / name).shape[:2]
+        images.append({"id": 100 - k, "file_name": name, "height": height, "width": width, **changes})
+    known = [{"id": key, "name": name} for key, name in categories.items()]
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": known}))
+    return path
+
+
+def test_what_is_written(photos, tmp_path, blob_detector):
+    steps = []
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, on_photo=steps.append)
+    assert (report.photos, report.resumed, report.objects, report.failures) == (6, 0, 12, ())
+    pictures = ["a.jpg", "b.jpg", "d.jpg", "e.jpg", "sub/a.jpg", "sub/deep/c.jpg"]
+    assert sorted(contents(tmp_path / "out")) == sorted(
+        ["images.json", "results.json", "results_before.json", *(f"pictures/{p}" for p in pictures)]
+    )
+    assert [(s.done, s.total, s.path and s.path.name) for s in steps] == [
+        (0, 6, None),
+        *((k, 6, Path(name).name) for k, name in enumerate(NAMES, start=1)),
+    ]
+
+    images = CocoDataset.from_file(tmp_path / "out" / "images.json")
+    assert [(key, image.file_name) for key, image in images.images.items()] == list(enumerate(NAMES, start=1))
+    assert dict(images.categories) == {1: "person", 7: "train"}
+    for file, side in (("results_before.json", 0), ("results.json", 1)):
+        results = read_results(tmp_path / "out" / file)
+        for key, image in images.images.items():
+            found = results_to_instances([r for r in results if r["image_id"] == key], *image.size)
+            expected = process(read_image(photos / image.file_name), blob_detector(), SETTINGS)[side]
+            assert (found.masks() == expected.masks()).all()
+            assert found.category_ids.tolist() == [1, 7]
+
+
+def test_without_pictures_and_refinement(photos, tmp_path, blob_detector):
+    segment_folder([photos], tmp_path / "out", blob_detector(), Settings(refine=False), pictures=False)
+    assert sorted(contents(tmp_path / "out")) == ["images.json", "results.json", "results_before.json"]
+    written = contents(tmp_path / "out")
+    assert written["results.json"] == written["results_before.json"]
+
+
+def test_ids_of_an_annotation_file(photos, tmp_path, blob_detector):
+    gt = truth(tmp_path / "gt.json", photos, NAMES, {3: "person", 1: "dog"})
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
+    results = read_results(tmp_path / "out" / "results.json")
+    assert {r["image_id"] for r in results} == {95, 96, 97, 98, 99, 100}
+    # Categories go by name: the detector's person, 1, is the data set's 3; a train it does not know.
+    assert {r["category_id"] for r in results} == {3}
+    assert report.left_out == ("train",)
+    assert evaluate(gt, tmp_path / "out" / "results.json")  # is accepted
+
+
+def test_annotations_without_the_detector_s_categories(photos, tmp_path, blob_detector):
+    gt = truth(tmp_path / "gt.json", photos, NAMES, {3: "cat"})
+    with pytest.raises(DataError, match=r"none of the detector's categories \(person, train\)"):
+        segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
+    assert not (tmp_path / "out").exists()
+
+
+def test_annotations_that_do_not_name_a_photo(photos, tmp_path, blob_detector):
+    gt = truth(tmp_path / "gt.json", photos, NAMES[:-1], {1: "person"})
+    detector = blob_detector()
+    with pytest.raises(DataError, match=r"has no image 'c\.png'"):
+        segment_folder([photos], tmp_path / "out", detector, SETTINGS, annotations=gt)
+    assert detector.calls == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_annotations_of_another_size(photos, tmp_path, blob_detector):
+    gt = truth(tmp_path / "gt.json", photos, NAMES, {1: "person"}, width=999)
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
+    assert report.photos == 0
+    assert "56x44 pixels (width x height), the annotation file says 999x44" in report.failures[0].reason
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_photos_do_not_stop_the_others(photos, tmp_path, blob_detector):
+    content = (photos / "b.png").read_bytes()
+    (photos / "b.png").write_bytes(content[: len(content) // 2])
+    (photos / "e.png").write_bytes(b"")
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS)
+    assert [failure.path.name for failure in report.failures] == ["b.png", "e.png"]
+    assert report.photos == 4
+    images = CocoDataset.from_file(tmp_path / "out" / "images.json").images
+    # The numbers of the others do not depend on what can be read.
+    assert {key: image.file_name for key, image in images.items()} == {
+        k: name for k, name in enumerate(NAMES, start=1) if name not in ("b.png", "e.png")
+    }
+    assert "pictures/b.jpg" not in contents(tmp_path / "out")
+
+
+def test_nothing_readable_writes_nothing(tmp_path, blob_detector):
+    (tmp_path / "x.jpg").write_bytes(b"not a photo")
+    report = segment_folder([tmp_path / "x.jpg"], tmp_path / "out", blob_detector(), SETTINGS)
+    assert report.photos == 0
+    assert len(report.failures) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_of_an_earlier_run_are_not_photos(photos, blob_detector):
+    first = segment_folder([photos], photos / "out", blob_detector(), SETTINGS)
+    before = contents(photos / "out")
+    second = segment_folder([photos], photos / "out", blob_detector(), SETTINGS)
+    assert second == first
+    assert contents(photos / "out") == before
+    with pytest.raises(ImageError, match="no image but the pictures"):
+        segment_folder([photos / "out"], photos / "out", blob_detector(), SETTINGS)
+
+
+def test_output_that_is_a_file(photos, tmp_path, blob_detector):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(DataError, match="is a file"):
+        segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_detector_that_fails_ends_the_run(photos, tmp_path, blob_detector):
+    def fail(k: int) -> None:
+        raise ModelError("the model is broken")
+
+    with pytest.raises(ModelError, match="broken"):
+        segment_folder([photos], tmp_path / "out", blob_detector(fail), SETTINGS)
+
+
+def interrupt_at(number: int):
+    def raise_at(k: int) -> None:
+        if k == number:
+            raise KeyboardInterrupt
+
+    return raise_at
+
+
+@pytest.fixture
+def undisturbed(photos, tmp_path, blob_detector) -> dict[str, bytes]:
+    segment_folder([photos], tmp_path / "undisturbed", blob_detector(), SETTINGS)
+    return contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 6])
+def test_interrupted_and_continued_equals_undisturbed(photos, tmp_path, blob_detector, undisturbed, at):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder([photos], out, blob_detector(interrupt_at(at)), SETTINGS)
+    assert not (out / "results.json").exists()
+    detector, steps = blob_detector(), []
+    report = segment_folder([photos], out, detector, SETTINGS, on_photo=steps.append)
+    assert (report.photos, report.resumed, report.objects) == (6, at - 1, 12)
+    assert detector.calls == 6 - (at - 1)
+    assert (steps[0].done, steps[0].resumed) == (at - 1, at - 1)
+    assert contents(out) == undisturbed
+
+
+def test_killed_and_continued_equals_undisturbed(photos, tmp_path, blob_detector, undisturbed):
+    """The process ends in the middle of a picture: no handler, no flush."""
+    code = """
+        import importlib.util, os, sys
+        from pathlib import Path
+        from crispmask.pipeline import photo
+        spec = importlib.util.spec_from_file_location("fakes", sys.argv[1])
+        fakes = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fakes)
+        from crispmask.params import CRFParams
+        from crispmask.pipeline import Settings, segment_folder
+        def save_half(self, path, **options):
+            Path(path).write_bytes(b"half")
+            os._exit(9)
+        def arm(k):
+            if k == 4:
+                photo.Image.Image.save = save_half
+        settings = Settings(params=CRFParams(iterations=1))
+        segment_folder([sys.argv[2]], sys.argv[3], fakes.BlobDetector(arm), settings)
+    """
+    out, fakes = tmp_path / "out", Path(__file__).with_name("conftest.py")
+    lines = "\n".join(line[8:] for line in code.splitlines())
+    done = subprocess.run([sys.executable, "-c", lines, fakes, photos, out], env=os.environ, check=False)
+    assert done.returncode == 9
+    assert [p for p in contents(out) if p.endswith(".part")] == [p for p in contents(out) if "/.e.jpg." in p] != []
+    report = segment_folder([photos], out, blob_detector(), SETTINGS)
+    assert report.resumed == 3
+    assert contents(out) == undisturbed
+
+
+def test_continuing_with_other_settings_is_refused(photos, tmp_path, blob_detector):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder([photos], out, blob_detector(interrupt_at(3)), SETTINGS)
+    before = contents(out)
+    other = Settings(params=CRFParams(iterations=1, theta_beta=7.0))
+    with pytest.raises(ParamsError, match=r"theta_beta was 5\.0, is 7\.0"):
+        segment_folder([photos], out, blob_detector(), other)
+    strange = blob_detector()
+    strange.checksum = "1" * 64
+    with pytest.raises(ParamsError, match="another detector"):
+        segment_folder([photos], out, strange, SETTINGS)
+    assert contents(out) == before
+    assert segment_folder([photos], out, blob_detector(), other, restart=True).resumed == 0
+    assert "unfinished.jsonl" not in contents(out)
+
+
+def test_a_photo_that_changed_meanwhile_is_done_again(photos, tmp_path, blob_detector):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder([photos], out, blob_detector(interrupt_at(4)), SETTINGS)
+    image = np.full((30, 30, 3), 80, np.uint8)
+    Image.fromarray(image).save(photos / "b.png")
+    (photos / "a.jpg").unlink()
+    report = segment_folder([photos], out, blob_detector(), SETTINGS)
+    assert (report.photos, report.resumed) == (5, 1)
+    segment_folder([photos], tmp_path / "fresh", blob_detector(), SETTINGS)
+    for file in ("results.json", "results_before.json", "images.json"):
+        assert (out / file).read_bytes() == (tmp_path / "fresh" / file).read_bytes()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from crispmask.errors import ParamsError
+from crispmask.pipeline.journal import Journal
+
+SETTINGS = {"detector": "x", "score": 0.5, "joint": False}
+RECORDS = [{"name": f"photo {k}.jpg", "value": [k, 0.1 * k]} for k in range(3)]
+
+
+def written(path, records=RECORDS):
+    with Journal(path, SETTINGS) as journal:
+        for record in records:
+            journal.append(record)
+    return path
+
+
+def test_round_trip(tmp_path):
+    path = written(tmp_path / "new" / "j.jsonl")
+    assert list(Journal(path, SETTINGS).records.values()) == RECORDS
+
+
+def test_nothing_is_created_without_a_record(tmp_path):
+    with Journal(tmp_path / "new" / "j.jsonl", SETTINGS):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_anywhere_and_continued(tmp_path):
+    whole = written(tmp_path / "whole.jsonl").read_bytes()
+    for size in range(len(whole)):
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(whole[:size])
+        kept = whole[:size].count(b"\n") - 1
+        with Journal(path, SETTINGS) as journal:
+            assert list(journal.records.values()) == RECORDS[: max(kept, 0)]
+            for record in RECORDS[max(kept, 0) :]:
+                journal.append(record)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"score": 0.3}, r"score was 0\.5, is 0\.3"),
+        ({"detector": "y"}, "another detector"),
+        ({"score": 0.3, "joint": True}, r"score was 0\.5, is 0\.3 and 1 more"),
+        ({"new": 1}, "new was None, is 1"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, changed, what):
+    path = written(tmp_path / "j.jsonl")
+    before = path.read_bytes()
+    with pytest.raises(ParamsError, match=what):
+        Journal(path, {**SETTINGS, **changed})
+    assert path.read_bytes() == before
+
+
+def test_restart_drops_it(tmp_path):
+    path = written(tmp_path / "j.jsonl")
+    assert Journal(path, {**SETTINGS, "score": 0.3}, restart=True).records == {}
+    assert not path.exists()
+
+
+def test_remove(tmp_path):
+    with Journal(tmp_path / "j.jsonl", SETTINGS) as journal:
+        journal.append(RECORDS[0])
+        journal.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"[]\n", b"{}\n", b"null\n", b'{"settings": 3}\n', b"\xff\xfe\n"])
+def test_a_file_that_is_no_journal(tmp_path, content):
+    (tmp_path / "j.jsonl").write_bytes(content)
+    with pytest.raises(ParamsError, match="is not a journal"):
+        Journal(tmp_path / "j.jsonl", SETTINGS)
