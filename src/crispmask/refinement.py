@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.colour import rgb_to_lab
-from crispmask.crf import Bilateral, DenseCRF, Gaussian
+from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals
 from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
@@ -154,12 +154,15 @@ def _refine_group(
     alive = [i for i in group if instances.windows[i].mask.any()]
     if not alive:
         return []
-    odds = np.stack([_odds(instances.windows[i], (y0, x0, y1, x1), params) for i in alive])
-    scale = float(np.mean([r.scale for r in regions]))
-    crf = DenseCRF(unary_energies(odds), _kernels(image[y0:y1, x0:x1], scale, params))
-    marginals = crf.run(params.iterations).marginals
+    odds = [_odds(instances.windows[i], (y0, x0, y1, x1), params) for i in alive]
+    kernels = _kernels(image[y0:y1, x0:x1], float(np.mean([r.scale for r in regions])), params)
+    if len(alive) == 1:
+        probabilities = two_label_marginals(odds[0], kernels, params.iterations)[None]
+    else:
+        crf = DenseCRF(unary_energies(np.stack(odds)), kernels)
+        probabilities = _against_rivals(crf.run(params.iterations).marginals)
     refined = []
-    for i, probability in zip(alive, _against_rivals(marginals), strict=True):
+    for i, probability in zip(alive, probabilities, strict=True):
         window = Window(np.clip(probability, 0, 1), y0, x0)
         if window.mask.any():  # else the CRF erased it: a coarse mask is better than none
             refined.append((i, window))
@@ -193,11 +196,9 @@ def _kernels(image: NDArray[np.uint8], scale: float, params: CRFParams) -> list[
 def _against_rivals(marginals: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each object's probability against its strongest rival: above one half exactly where its label is the argmax.
 
-    With one object this is its marginal. With several, a pixel that three labels share has no marginal above one
-    half, and would belong to nobody although one of them leads.
+    A pixel that three labels share has no marginal above one half, and would belong to nobody although one of them
+    leads. With one object this would be its marginal.
     """
-    if len(marginals) == 2:
-        return marginals[1:]
     ranked = np.sort(marginals, axis=0)
     best, second = ranked[-1], ranked[-2]
     rival = np.where(marginals[1:] == best, second, best)
