@@ -67,6 +67,13 @@ def test_category(invoke, files):
     assert dog["exact"]["segm"]["AP"] is None
 
 
+def test_images_without_detections_are_pointed_out(invoke, files, tmp_path):
+    assert invoke("evaluate", files["exact"], "-a", files["gt"]).stderr == ""
+    (tmp_path / "none.json").write_text("[]")
+    stderr = invoke("evaluate", tmp_path / "none.json", files["exact"], "-a", files["gt"]).stderr
+    assert stderr == "none has no detection in 1 of 1 images; what is there counts as missed.\n"
+
+
 def test_refusals(refused, files, tmp_path):
     assert "no category 'cat'; it has person, dog" in refused(
         "evaluate", files["exact"], "-a", files["gt"], "--category", "cat"

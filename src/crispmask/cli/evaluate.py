@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from crispmask.cli.console import out, waiting
+from crispmask.cli.console import note, out, waiting
 from crispmask.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def evaluate(
         for kind, label in TYPES.items():
             with waiting(f"Comparing the {label} of {name}"):
                 results_of[kind] = measure(dataset, records[name], kind, category_ids=ids)
+    for name, found in records.items():
+        empty = len(dataset.images) - len({record["image_id"] for record in found} & set(dataset.images))
+        if empty:
+            note(f"{name} has no detection in {empty} of {len(dataset.images)} images; what is there counts as missed.")
     if as_json:
         typer.echo(json.dumps({n: {k: _plain(v) for k, v in kinds.items()} for n, kinds in table.items()}, indent=2))
     else:
