@@ -98,7 +98,7 @@ def make(corner_count: int) -> Kernels:
     ):  # fmt: skip
         """One update of all labels' probabilities in `state` (N * lanes,); see `meanfield.labels`.
 
-        `lanes` is the number of labels `count`, padded; the padding's probabilities are kept at next to nothing.
+        `lanes` is the number of labels `count`, padded; the padding's probabilities are kept at zero.
         """
         n = state.shape[0] // lanes
         height = (n + width - 1) // width
@@ -155,13 +155,13 @@ def make(corner_count: int) -> Kernels:
                 best = into[0]
                 for k in range(1, count):
                     best = max(best, into[k])
+                for k in range(lanes):
+                    q[k] = exp(max(_FLOOR, min(np.float32(0), into[k] - best)))
                 for k in range(count, lanes):
-                    into[k] = best + _FLOOR
+                    q[k] = np.float32(0)
                 total = np.float32(0)
                 for k in range(lanes):
-                    value = exp(max(_FLOOR, into[k] - best))
-                    total += value
-                    q[k] = value
+                    total += q[k]
                 share = np.float32(1) / total
                 for k in range(lanes):
                     q[k] *= share

@@ -80,16 +80,17 @@ def two_labels(
     a = float(penalty[1, 0] - penalty[0, 0])
     b = float(penalty[1, 1] - penalty[0, 1] - penalty[1, 0] + penalty[0, 0])
     lattice, gaussian, others = _split(messages)
+    constant = difference
     if a + b / 2 != 0:
         ones = np.ones((1, difference.size), np.float32)
-        difference = difference + np.float32(a + b / 2) * sum(m.apply(ones)[0] for m in messages)
+        constant = difference + np.float32(a + b / 2) * sum(m.apply(ones)[0] for m in messages)
     own = _own((lattice, gaussian), b)
     walk = _Walk(lattice, gaussian, b, 1, difference.size)
     state = np.empty_like(difference)
     for iteration in range(iterations + 1):
-        base = difference
+        base = constant if iteration else difference
         if iteration and others:
-            base = difference + np.float32(b) * sum(m.apply(state[None])[0] for m in others)
+            base = constant + np.float32(b) * sum(m.apply(state[None])[0] for m in others)
         last = iteration == iterations
         walk.kernels.two_labels(
             base, own, state, walk.width, iteration > 0, not last, last, *walk.lattice(), *walk.gaussian
