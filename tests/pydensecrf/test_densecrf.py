@@ -519,7 +519,7 @@ class TestInference:
         np.testing.assert_allclose(results[0][order], results[1], atol=1e-5)
 
     def test_two_labels_are_the_first_two_of_three(self, unary: np.ndarray, image: np.ndarray) -> None:
-        """The path of one channel against the general one, the third label being forbidden."""
+        """The path for two labels against the general one, the third label being forbidden."""
         matrix = np.array([[-3, 1, 0], [0.5, -1, 0], [0, 0, 0]], np.float32)
         results = []
         for n_labels in (2, 3):

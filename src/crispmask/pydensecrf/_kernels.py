@@ -1,17 +1,22 @@
 """Compiled loops of mean field inference over a block of variables, for lattices of one dimension each.
 
 `make(corners)` freezes the number of corners per point so that LLVM unrolls the inner loop: 245 k points in five
-dimensions are read from the lattice in 0.7 ms and not 1.2, on one core.
+dimensions take 0.7 ms per channel to read from the lattice and not 1.2, on one core.
+
+IEEE arithmetic in the original's order, without fused multiply-add: near a tie, where both labels are equally good, an
+update multiplies every difference by about half the weight, so that after ten of them a last bit can be a visible
+difference. Filtering Q_0 - Q_1 alone for two labels takes 0.6 of the time, but moved single marginals by up to 0.02.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from crispmask.crf._numba import exp, relaxed_jit
+from crispmask.crf._numba import exp, jit, relaxed_jit
 
 # Probabilities below exp(-64) become zero, before denormal numbers slow the filter down. The original keeps them down
 # to exp(-103); no message feels the difference of 1e-28.
@@ -21,8 +26,8 @@ _FLOOR = np.float32(-64)
 class Kernels(NamedTuple):
     """Compiled functions for points with a given number of corners; `start` is the block's first variable."""
 
-    gather_one: Any
-    splat_one: Any
+    gather_two: Any
+    splat_two: Any
     gather: Any
     splat: Any
 
@@ -32,22 +37,29 @@ def make(corner_count: int) -> Kernels:
     """Kernels for a lattice with `corner_count` = d + 1 corners per point."""
     D = corner_count
 
-    def gather_one(values, corners, weights, after, start, x):
-        """Add the message of one channel `values` (M + 1,) to `x` (size,)."""
+    def gather_two(values, mu, corners, weights, alpha, after, start, x):
+        """Subtract mu (2, 2) times the message of the channels `values` (M + 1, 2) from `x` (size, 2)."""
         for i in range(x.shape[0]):
-            total = np.float32(0)
+            first, second = np.float32(0), np.float32(0)
             for m in range(D):
-                total += weights[m, start + i] * values[corners[m, start + i]]
-            x[i] += after[start + i] * total
+                weight, vertex = weights[m, start + i], corners[m, start + i]
+                first += weight * values[vertex, 0] * alpha
+                second += weight * values[vertex, 1] * alpha
+            first *= after[start + i]
+            second *= after[start + i]
+            x[i, 0] -= mu[0, 0] * first + mu[0, 1] * second
+            x[i, 1] -= mu[1, 0] * first + mu[1, 1] * second
 
-    def splat_one(q, a, b, corners, weights, before, start, stop, values):
-        """Add a * q[:, 0] + b * q[:, 1], from `q` (N, 2), to one channel `values` (M + 1,)."""
+    def splat_two(q, corners, weights, before, start, stop, values):
+        """Add `q` (N, 2) to the channels `values` (M + 1, 2)."""
         for i in range(start, stop):
-            value = before[i] * (a * q[i, 0] + b * q[i, 1])
+            first, second = before[i] * q[i, 0], before[i] * q[i, 1]
             for m in range(D):
-                values[corners[m, i]] += weights[m, i] * value
+                weight, vertex = weights[m, i], corners[m, i]
+                values[vertex, 0] += weight * first
+                values[vertex, 1] += weight * second
 
-    def gather(values, mu, corners, weights, after, start, x):
+    def gather(values, mu, corners, weights, alpha, after, start, x):
         """Subtract mu times the message of all channels `values` (M + 1, lanes) from `x` (size, lanes).
 
         mu: (1, lanes) for a diagonal, else (lanes, lanes).
@@ -57,10 +69,11 @@ def make(corner_count: int) -> Kernels:
         for i in range(x.shape[0]):
             message[:] = np.float32(0)
             for m in range(D):
-                weight = after[start + i] * weights[m, start + i]
-                vertex = corners[m, start + i]
+                weight, vertex = weights[m, start + i] * alpha, corners[m, start + i]
                 for k in range(lanes):
                     message[k] += weight * values[vertex, k]
+            for k in range(lanes):
+                message[k] *= after[start + i]
             if mu.shape[0] == 1:
                 for k in range(lanes):
                     x[i, k] -= mu[0, k] * message[k]
@@ -72,37 +85,45 @@ def make(corner_count: int) -> Kernels:
     def splat(q, corners, weights, before, start, stop, values):
         """Add `q` (N, lanes) to all channels `values` (M + 1, lanes)."""
         lanes = q.shape[1]
+        scaled = np.empty(lanes, np.float32)
         for i in range(start, stop):
+            for k in range(lanes):
+                scaled[k] = before[i] * q[i, k]
             for m in range(D):
-                weight = before[i] * weights[m, i]
-                vertex = corners[m, i]
+                weight, vertex = weights[m, i], corners[m, i]
                 for k in range(lanes):
-                    values[vertex, k] += weight * q[i, k]
+                    values[vertex, k] += weight * scaled[k]
 
-    return Kernels(relaxed_jit(gather_one), relaxed_jit(splat_one), relaxed_jit(gather), relaxed_jit(splat))
+    return Kernels(jit(gather_two), jit(splat_two), jit(gather), jit(splat))
 
 
-@relaxed_jit
+@jit
 def normalise_two(x, q, start):
-    """`q` (N, 2) from `x` (size,), the exponent of label 0 less that of label 1; both keep their relative precision."""
-    first, second = np.empty_like(x), np.empty_like(x)
-    for i in range(x.shape[0]):
-        distance = -abs(x[i])
-        small = exp(max(_FLOOR, distance))
-        large = np.float32(1) / (np.float32(1) + small)
-        small = small * large if distance > _FLOOR else np.float32(0)
+    """`q` (N, 2) from the exponents `x` (size, 2): softmax, both values to their own relative precision."""
+    size = x.shape[0]
+    first, second = np.empty(size, np.float32), np.empty(size, np.float32)
+    for i in range(size):
+        difference = x[i, 0] - x[i, 1]
+        distance = -abs(difference)
+        small: Any = math.exp(max(_FLOOR, distance))
+        total = np.float32(1) + small
+        large = np.float32(1) / total
+        small = small / total if distance > _FLOOR else np.float32(0)
         large = large if distance <= np.float32(0) else distance  # NaN stays NaN
         small = small if distance <= np.float32(0) else distance
-        first[i] = large if x[i] >= np.float32(0) else small
-        second[i] = small if x[i] >= np.float32(0) else large
-    for i in range(x.shape[0]):  # apart, so that the loop above vectorises
+        first[i] = large if difference >= np.float32(0) else small
+        second[i] = small if difference >= np.float32(0) else large
+    for i in range(size):  # apart, so that the loop above vectorises: 0.4 ms and not 1.3 for 307 k variables
         q[start + i, 0] = first[i]
         q[start + i, 1] = second[i]
 
 
 @relaxed_jit
 def normalise(x, q, start):
-    """`q` (N, lanes) from the exponents `x` (size, lanes): softmax; NaN where one is NaN, or none is finite."""
+    """`q` (N, lanes) from the exponents `x` (size, lanes): softmax; NaN where one is NaN, or none is finite.
+
+    Relaxed, so that the sum does not keep the loop from vectorising: 13 ms and not 28 for 307 k variables, 21 labels.
+    """
     lanes = x.shape[1]
     for i in range(x.shape[0]):
         best = x[i, 0]
@@ -115,6 +136,5 @@ def normalise(x, q, start):
             value = value if distance <= np.float32(0) else distance  # NaN stays NaN
             total += value
             q[start + i, k] = value
-        share = np.float32(1) / total
         for k in range(lanes):
-            q[start + i, k] *= share
+            q[start + i, k] /= total

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from crispmask.pydensecrf import _kernels
 from crispmask.pydensecrf.eigen import MatrixXf
 from crispmask.pydensecrf.pairwise import PairwiseTerm
 
-# Variables in a block. From 2^11 to 2^16 sweeps take the same time within 7 % (2, 5 and 21 labels, 640 x 480).
-_BLOCK = 1 << 14
+# Variables in a block. From 2^13 to 2^16 sweeps take the same time within 12 % (2, 5 and 21 labels, 640 x 480).
+_BLOCK = 1 << 15
 # Labels are padded to a multiple of this, the floats of one 256-bit register.
 _LANES = 8
 
@@ -69,71 +69,46 @@ def divergence(energies: np.ndarray | None, terms: Sequence[PairwiseTerm], q: np
     return float(total)
 
 
-class _Field(Protocol):
-    """A term in use: its lattice's values of the update before, `old`, and of the one to come, `new`."""
+class _Field:
+    """A term in use: the values that its lattice holds for all labels, and those of the update to come.
 
-    new: np.ndarray
+    Args:
+        term: the term.
+        width: labels per variable in memory, 2 or a multiple of the lanes.
+    """
+
+    def __init__(self, term: PairwiseTerm, width: int) -> None:
+        lattice = term.lattice
+        kernels = _kernels.make(lattice.dimension + 1)
+        self._gather, self._splat = (
+            (kernels.gather_two, kernels.splat_two) if width == 2 else (kernels.gather, kernels.splat)
+        )
+        self._simplices = (lattice.corners, lattice.weights)
+        self._before, self._after, self._alpha = term.before, term.after, lattice.alpha
+        mu = np.diag(term.mu) if width == 2 and term.mu.ndim == 1 else np.atleast_2d(term.mu)
+        self._mu = np.zeros((1 if len(mu) == 1 else width, width), np.float32)
+        self._mu[: len(mu), : mu.shape[1]] = mu
+        self._around = lattice.around
+        self._old, self._new = np.empty((2, lattice.vertices + 1, width), np.float32)
+
+    def clear(self) -> None:
+        """Set the values to come to zero."""
+        self._new.fill(0)
 
     def read(self, start: int, x: np.ndarray) -> None:
         """Subtract the messages from the exponents `x` of the variables from `start` on."""
+        self._gather(self._old, self._mu, *self._simplices, self._alpha, self._after, start, x)
 
     def spread(self, state: np.ndarray, start: int, stop: int) -> None:
         """Add the marginals of the variables from `start` to `stop` to the values to come."""
+        self._splat(state, *self._simplices, self._before, start, stop, self._new)
 
     def blur(self) -> None:
-        """Blur the values to come, which become the old ones."""
-
-
-class _OneChannel:
-    """Two labels: P(Q)[1] - P(Q)[0], which is linear in Q and thus K of one combination of its rows."""
-
-    def __init__(self, term: PairwiseTerm) -> None:
-        lattice = term.lattice
-        self._kernels = _kernels.make(lattice.dimension + 1)
-        self._simplices = (lattice.corners, lattice.weights)
-        self._before, self._after = term.before, term.after * lattice.alpha
-        mu = term.mu if term.mu.ndim == 2 else np.diag(term.mu)
-        self._a, self._b = mu[1, 0] - mu[0, 0], mu[1, 1] - mu[0, 1]
-        self._around = lattice.around
-        self.old, self.new = np.empty((2, lattice.vertices + 1), np.float32)
-
-    def read(self, start: int, x: np.ndarray) -> None:
-        self._kernels.gather_one(self.old, *self._simplices, self._after, start, x)
-
-    def spread(self, state: np.ndarray, start: int, stop: int) -> None:
-        self._kernels.splat_one(state, self._a, self._b, *self._simplices, self._before, start, stop, self.new)
-
-    def blur(self) -> None:
-        _lattice_kernels.blur(self.new, self.old, self._around, False)
+        """Blur the values to come and hold them from now on."""
+        old, new = self._old, self._new
+        _lattice_kernels.blur_lanes(new.reshape(-1), old.reshape(-1), self._around, new.shape[1], False)
         if len(self._around) % 2 == 0:  # the result is where it began
-            self.old, self.new = self.new, self.old
-
-
-class _AllChannels:
-    """Any number of labels, padded to `lanes`, side by side for each variable."""
-
-    def __init__(self, term: PairwiseTerm, lanes: int) -> None:
-        lattice = term.lattice
-        self._kernels = _kernels.make(lattice.dimension + 1)
-        self._simplices = (lattice.corners, lattice.weights)
-        self._before, self._after = term.before, term.after * lattice.alpha
-        count = len(term.mu)
-        self._mu = np.zeros((1 if term.mu.ndim == 1 else lanes, lanes), np.float32)
-        self._mu[: len(np.atleast_2d(term.mu)), :count] = term.mu
-        self._around = lattice.around
-        self.old, self.new = np.empty((2, lattice.vertices + 1, lanes), np.float32)
-
-    def read(self, start: int, x: np.ndarray) -> None:
-        self._kernels.gather(self.old, self._mu, *self._simplices, self._after, start, x)
-
-    def spread(self, state: np.ndarray, start: int, stop: int) -> None:
-        self._kernels.splat(state, *self._simplices, self._before, start, stop, self.new)
-
-    def blur(self) -> None:
-        lanes = self.new.shape[1]
-        _lattice_kernels.blur_lanes(self.new.reshape(-1), self.old.reshape(-1), self._around, lanes, False)
-        if len(self._around) % 2 == 0:
-            self.old, self.new = self.new, self.old
+            self._old, self._new = new, old
 
 
 @dataclass
@@ -150,7 +125,7 @@ class _Plan:
         fields = self.fields
         if write:
             for field in fields:
-                field.new.fill(0)
+                field.clear()
         n = len(self.state)
         for start in range(0, n, _BLOCK):
             stop = min(n, start + _BLOCK)
@@ -171,12 +146,10 @@ class _Plan:
 def _plan(energies: np.ndarray | None, terms: Sequence[PairwiseTerm], rows: np.ndarray) -> _Plan:
     """How to update the marginals `rows`, C-contiguous float32 (N, L)."""
     n, n_labels = rows.shape
-    if n_labels == 2:
-        with np.errstate(invalid="ignore"):  # both labels forbidden: NaN, as in the original
-            base = np.zeros(n, np.float32) if energies is None else energies[1] - energies[0]
-        return _Plan(base, rows, [_OneChannel(term) for term in terms], _kernels.normalise_two)
-    lanes = -(-n_labels // _LANES) * _LANES
-    base = np.full((n, lanes), -np.inf, np.float32)
+    width = 2 if n_labels == 2 else -(-n_labels // _LANES) * _LANES
+    base = np.full((n, width), -np.inf, np.float32)
     base[:, :n_labels] = 0 if energies is None else -energies.T
-    state = np.zeros((n, lanes), np.float32)
-    return _Plan(base, state, [_AllChannels(term, lanes) for term in terms], _kernels.normalise)
+    fields = [_Field(term, width) for term in terms]
+    if width == 2:
+        return _Plan(base, rows, fields, _kernels.normalise_two)
+    return _Plan(base, np.zeros((n, width), np.float32), fields, _kernels.normalise)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from crispmask.crf import _lattice_kernels
 from crispmask.crf.lattice import PermutohedralLattice
 from crispmask.crf.normalization import Normalization, factors
+from crispmask.pydensecrf import _kernels
 from crispmask.pydensecrf.kinds import NormalizationType
 
 _NAMES: dict[int, Normalization] = {
@@ -38,8 +40,7 @@ class PairwiseTerm:
         self._normalization = normalization
         self.mu = mu
         self.lattice = PermutohedralLattice(features(), phantom=True)
-        sums = self.lattice.filter(np.ones((1, self.lattice.size), np.float32))[0]
-        self.before, self.after = factors(sums, _NAMES.get(normalization, "none"))
+        self.before, self.after = factors(_row_sums(self.lattice), _NAMES.get(normalization, "none"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PairwiseTerm, (self._features, self.mu, self._normalization)
@@ -56,3 +57,16 @@ class PairwiseTerm:
             return self.mu @ values
         values *= self.mu[:, np.newaxis]
         return values
+
+
+def _row_sums(lattice: PermutohedralLattice) -> np.ndarray:
+    """K applied to ones, float32 (N,), by the kernels of inference: the same bits as in the original."""
+    kernels = _kernels.make(lattice.dimension + 1)
+    n, ones = lattice.size, np.ones(lattice.size, np.float32)
+    new, old = np.zeros((2, lattice.vertices + 1, 2), np.float32)
+    kernels.splat_two(np.ones((n, 2), np.float32), lattice.corners, lattice.weights, ones, 0, n, new)
+    _lattice_kernels.blur_lanes(new.reshape(-1), old.reshape(-1), lattice.around, 2, False)
+    blurred = new if len(lattice.around) % 2 == 0 else old
+    sums, minus = np.zeros((n, 2), np.float32), -np.eye(2, dtype=np.float32)
+    kernels.gather_two(blurred, minus, lattice.corners, lattice.weights, lattice.alpha, ones, 0, sums)
+    return sums[:, 0].copy()
