@@ -42,7 +42,8 @@ def test_equals_grid_sample():
 def test_any_box_gives_a_window_inside_the_image(box, height, width):
     box = np.array([min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3])], np.float32)
     window = paste_window(np.ones((28, 28), np.float32), box, (height, width))
-    instances = Instances((height, width), box[None], np.ones(1), np.ones(1), (window,))
+    clipped = np.clip(box, 0, [width, height, width, height])
+    instances = Instances((height, width), clipped[None], np.ones(1), np.ones(1), (window,))
     assert instances.probability(0).max(initial=0) <= 1
     inside = (box[0] + 1 < width / 2 < box[2] - 1) and (box[1] + 1 < height / 2 < box[3] - 1)
     if inside:

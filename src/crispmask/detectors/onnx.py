@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from crispmask.image import as_image
 from crispmask.instances import Instances
 
 FORMAT = "crispmask-mask-rcnn-1"
+FACTS = ("format", "names", "category_ids", "min_size", "max_size", "size_divisor")
+OUTPUTS = ("boxes", "scores", "labels", "masks")
 PADDING = 127  # the grey level that training filled its canvases with
 
 
@@ -25,7 +29,7 @@ class OnnxDetector:
     Args:
         path: the file.
         name: for messages; by default the path.
-        threads: of one call; 0 lets ONNX Runtime decide.
+        threads: of one call, at most one per processor; 0 lets ONNX Runtime decide.
 
     Raises:
         ModelError: a missing file, or one that `crispmask train` did not export.
@@ -38,15 +42,17 @@ class OnnxDetector:
         if not Path(path).is_file():
             raise ModelError(f"there is no model file {path}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # ONNX Runtime starts as many as it is told, and with 100 000 it is busy for minutes.
+        options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers())
-            facts = {k: json.loads(v) for k, v in self._session.get_modelmeta().custom_metadata_map.items()}
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(f"{path} is not a model that ONNX Runtime can load: {error}") from None
-        if facts.get("format") != FORMAT:
-            raise ModelError(f"{path} is an ONNX file, but not one that crispmask train exported")
+        try:
+            facts = _facts(self._session)
+        except (KeyError, TypeError, ValueError):
+            raise ModelError(f"{path} is an ONNX file, but not one that crispmask train exported") from None
         self.checksum = checksum(path)
         self.categories: dict[int, str] = dict(zip(facts["category_ids"], facts["names"], strict=True))
         self._ids = np.array([0, *facts["category_ids"]], dtype=np.int64)
@@ -54,16 +60,15 @@ class OnnxDetector:
         self._divisor = facts["size_divisor"]
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Objects by falling score, down to 0.05, in an image (H, W, 3) uint8 RGB."""
+        """Objects by falling score, down to 0.05, in an image (H, W, 3) uint8 RGB.
+
+        Raises:
+            ModelError: a network that fails, or computes something else than a Mask R-CNN of ours.
+        """
         image = as_image(image)
         height, width = image.shape[:2]
-        scale = min(self._min_size / min(height, width), self._max_size / max(height, width))
-        size_h, size_w = max(1, round(height * scale)), max(1, round(width * scale))
-        resized = np.asarray(Image.fromarray(image).resize((size_w, size_h), Image.Resampling.BILINEAR))
-        padded = np.full((1, 3, *(-(-side // self._divisor) * self._divisor for side in (size_h, size_w))), PADDING)
-        padded = padded.astype(np.float32)
-        padded[0, :, :size_h, :size_w] = resized.transpose(2, 0, 1)
-        boxes, scores, labels, masks = self._session.run(None, {"image": padded})
+        padded, (size_h, size_w) = network_input(image, self._min_size, self._max_size, self._divisor)
+        boxes, scores, labels, masks = self._run(padded)
 
         boxes = boxes * np.array([width / size_w, height / size_h] * 2, np.float32)
         windows = tuple(paste_window(m, b, (height, width)) for m, b in zip(masks, boxes, strict=True))
@@ -71,6 +76,59 @@ class OnnxDetector:
         keep = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
         found = Instances((height, width), clipped, np.clip(scores, 0, 1), self._ids[labels], windows)
         return found[keep] if not keep.all() else found
+
+    def _run(self, padded: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """The network's boxes (N, 4), scores (N,), labels (N,) and masks (N, M, M) for a canvas (1, 3, H, W)."""
+        try:
+            outputs = self._session.run(list(OUTPUTS), {"image": padded})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ModelError(
+                f"{self.name} failed on a canvas of {padded.shape[2]}x{padded.shape[3]}: {error}"
+            ) from None
+        n, labels, side = len(outputs[0]), outputs[2], outputs[3].shape[-1]
+        shapes = [output.shape for output in outputs]
+        if shapes != [(n, 4), (n,), (n,), (n, side, side)] or not np.isin(labels, np.arange(1, len(self._ids))).all():
+            raise ModelError(f"{self.name} is not a Mask R-CNN of crispmask train: its outputs have shapes {shapes}")
+        return outputs
+
+
+def _facts(session: Any) -> dict[str, Any]:
+    """What the exporter wrote into the file; KeyError, TypeError or ValueError where that is not ours or not sound."""
+    written = session.get_modelmeta().custom_metadata_map
+    facts = {key: json.loads(written[key]) for key in FACTS}
+    if facts["format"] != FORMAT or {output.name for output in session.get_outputs()} != set(OUTPUTS):
+        raise ValueError
+    if [entry.name for entry in session.get_inputs()] != ["image"]:
+        raise ValueError
+    numbers = [*facts["category_ids"], *(facts[key] for key in ("min_size", "max_size", "size_divisor"))]
+    if not all(isinstance(number, int) for number in numbers) or min(numbers[-3:]) < 1:
+        raise ValueError
+    if len(facts["category_ids"]) != len(facts["names"]) or not all(isinstance(name, str) for name in facts["names"]):
+        raise ValueError
+    return facts
+
+
+def network_input(
+    image: NDArray[np.uint8], min_size: int, max_size: int, divisor: int
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Scale a photo and pad it to sides that the network's strides divide.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        min_size, max_size: pixels of the shorter side, and bound on the longer one.
+        divisor: what both sides of the result are multiples of.
+
+    Returns:
+        float32 (1, 3, h', w') in 0..255, and the size (h, w) of the scaled photo in its upper left corner.
+    """
+    height, width = image.shape[:2]
+    scale = min(min_size / min(height, width), max_size / max(height, width))
+    size_h, size_w = max(1, round(height * scale)), max(1, round(width * scale))
+    resized = np.asarray(Image.fromarray(image).resize((size_w, size_h), Image.Resampling.BILINEAR))
+    sides = (-(-size_h // divisor) * divisor, -(-size_w // divisor) * divisor)
+    padded = np.full((1, 3, *sides), PADDING, np.float32)
+    padded[0, :, :size_h, :size_w] = resized.transpose(2, 0, 1)
+    return padded, (size_h, size_w)
 
 
 def _providers() -> list[str]:
