@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,12 @@ from crispmask.training.config import TrainingConfig
 @pytest.fixture
 def data(tmp_path: Path) -> list[str]:
     (tmp_path / "images").mkdir()
-    (tmp_path / "a.json").write_text("{}")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 9, "width": 9}],
+        "categories": [{"id": 5, "name": "cat"}, {"id": 9, "name": "person"}],
+        "annotations": [],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
     return ["-a", str(tmp_path / "a.json"), "-i", str(tmp_path / "images")]
 
 
@@ -31,9 +37,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
             on_step(step, {"a": 1.0, "b": 0.5})
         return output / "checkpoint.pt"
 
-    def export(checkpoint, output, *, focus):
-        made.append((checkpoint, output, focus))
-        return output
+    def export(checkpoint, output, *, focus, category_ids, photos):
+        made.append((checkpoint, output, focus, category_ids, photos))
+        return {"boxes": 0.0001, "scores": 0.0, "masks": 0.0, "compared": 7}
 
     monkeypatch.setattr(crispmask.training.loop, "train", train)
     monkeypatch.setattr(crispmask.training.export, "export_onnx", export)
@@ -49,8 +55,9 @@ def test_what_is_passed_on(invoke, calls, data, tmp_path):
     config = replace(TrainingConfig(), steps=7, learning_rate=0.01)
     assert calls == [
         (pairs, out, config, ["person"], "cpu", 0, 200),
-        (out / "checkpoint.pt", out / "model.onnx", ["person"]),
+        (out / "checkpoint.pt", out / "model.onnx", ["person"], [9], [tmp_path / "images" / "1.png"]),
     ]
+    assert "7 detections in ONNX Runtime and torch: boxes within 0.0001 px" in result.stdout
     assert f"--detector {out / 'model.onnx'}" in result.stdout
 
 
@@ -58,6 +65,7 @@ def test_several_sets(invoke, calls, data, tmp_path):
     assert invoke("train", *data, *data, "-o", tmp_path / "out").exit_code == 0
     assert len(calls[0][0]) == 2
     assert calls[0][3] is None
+    assert calls[1][3] == [5, 9]
 
 
 def test_sets_that_do_not_fit(refused, data, tmp_path):

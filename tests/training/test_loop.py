@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ pytest.importorskip("efficientnet_lite_pytorch", reason="extra torch is not inst
 
 from crispmask.errors import DataError, ModelError  # noqa: E402
 from crispmask.training.config import TrainingConfig  # noqa: E402
-from crispmask.training.data import TrainingSet, canvases, load, random_view, read_photos  # noqa: E402
+from crispmask.training.data import TrainingSet, canvases, category_ids, load, random_view, read_photos  # noqa: E402
 from crispmask.training.export import InferenceNetwork, check_export, export_onnx, load_checkpoint  # noqa: E402
 from crispmask.training.loop import train  # noqa: E402
 
@@ -28,6 +29,17 @@ def test_classes_are_merged_by_name(tiny_coco):
     assert [p.labels.tolist() for p in photos] == [[], [], [1]]
     with pytest.raises(DataError, match="no annotation file has the class 'cat'"):
         read_photos([tiny_coco], classes=["cat"])
+
+
+def test_category_ids_are_those_of_the_annotations(tiny_coco, tmp_path):
+    assert category_ids([tiny_coco], ["square", "disc"]) == [2, 1]
+    content = json.loads(tiny_coco[0].read_text())
+    content["categories"] = [{"id": 1, "name": "ring"}]
+    content["annotations"] = []
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content))
+    assert category_ids([tiny_coco, (other, tiny_coco[1])], ["square", "ring"]) == [2, 1]
+    assert category_ids([tiny_coco, (other, tiny_coco[1])], ["disc", "ring"]) == [1, 2]  # both files say 1
 
 
 def test_views_move_image_and_mask_together(tiny_coco):
@@ -87,7 +99,9 @@ def confident(tiny_coco, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(confident, tmp_path_factory):
-    return export_onnx(confident, tmp_path_factory.mktemp("onnx") / "model.onnx", focus=["square"], category_ids=[7])
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export_onnx(confident, path, focus=["square"], category_ids=[7])
+    return path
 
 
 def noise(height, width):

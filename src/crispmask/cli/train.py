@@ -14,6 +14,9 @@ from crispmask.errors import DataError, MissingExtraError
 from crispmask.training.config import TrainingConfig
 
 
+CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
+
+
 @options_from(TrainingConfig, "overrides", "Training")
 def train(
     annotations: Annotated[
@@ -43,6 +46,7 @@ def train(
     config = dataclasses.replace(TrainingConfig(), **overrides)
     with waiting("Loading torch"):
         try:
+            from crispmask.training.data import category_ids, read_photos
             from crispmask.training.export import export_onnx
             from crispmask.training.loop import train as run
         except ModuleNotFoundError as error:
@@ -64,9 +68,22 @@ def train(
             sources, output, config, focus=focus, device=device, workers=workers, save_every=save_every, on_step=show
         )
     with waiting("Exporting to ONNX and comparing with torch"):
-        model = export_onnx(checkpoint, output / "model.onnx", focus=focus)
+        photos, names = read_photos(sources)
+        kept = focus or names
+        model = output / "model.onnx"
+        found = export_onnx(
+            checkpoint,
+            model,
+            focus=focus,
+            category_ids=category_ids(sources, kept),
+            photos=[photo.path for photo in photos[:CHECKED_PHOTOS]],
+        )
     say(f"Checkpoint  {checkpoint}")
     say(f"Model       {model}")
+    say(
+        f"Agreement   {found['compared']:.0f} detections in ONNX Runtime and torch: boxes within {found['boxes']:.4f} px, "
+        f"scores within {found['scores']:.4f}, mask probabilities within {found['masks']:.4f}"
+    )
     say(f"Try it:     crispmask segment PHOTOS --detector {model} -o results")
 
 

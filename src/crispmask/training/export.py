@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
+from crispmask.detectors.onnx import FORMAT, network_input
 from crispmask.errors import ModelError
 from crispmask.files import replacing
+from crispmask.image import read_image
 from crispmask.training.backbone import IMAGE_MEAN, IMAGE_STD
 from crispmask.training.model import build_model
 
-FORMAT = "crispmask-mask-rcnn-1"
 SIZE_DIVISOR = 32  # pixels: the stride of the deepest map
 
 # Weights smaller than this stay float32: biases and the like weigh nothing.
@@ -114,8 +115,9 @@ def export_onnx(
     min_size: int = 640,
     max_size: int = 1024,
     half: bool = True,
-) -> Path:
-    """Write the averaged model of a checkpoint as ONNX and check it against torch on noise.
+    photos: list[Path] | None = None,
+) -> dict[str, float]:
+    """Write the averaged model of a checkpoint as ONNX and check it against torch.
 
     Args:
         checkpoint: of `crispmask.training.loop.train`.
@@ -124,6 +126,10 @@ def export_onnx(
         category_ids: the data set's id of each kept class; by default 1, 2, ...
         min_size, max_size: to which the detector scales a photo: shorter side, and bound on the longer, in pixels.
         half: store the weights as float16. They are computed with as float32.
+        photos: for the check, besides noise.
+
+    Returns:
+        What `check_export` found.
 
     Raises:
         ModelError: an unusable checkpoint, or a file that computes something else than torch.
@@ -164,8 +170,8 @@ def export_onnx(
         for key, value in facts.items():
             graph.metadata_props.add(key=key, value=json.dumps(value))
         onnx.save(graph, str(partial))
-        check_export(network, partial, [_noise(320, 448), _noise(512, 384)], half=half)
-    return output
+        inputs = [network_input(read_image(p), min_size, max_size, SIZE_DIVISOR)[0] for p in photos or []]
+        return check_export(network, partial, [_noise(320, 448), _noise(512, 384), *inputs], half=half)
 
 
 def check_export(
