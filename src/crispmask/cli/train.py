@@ -13,7 +13,6 @@ from crispmask.cli.options import options_from
 from crispmask.errors import DataError, MissingExtraError
 from crispmask.training.config import TrainingConfig
 
-
 CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
 
 
@@ -81,8 +80,9 @@ def train(
     say(f"Checkpoint  {checkpoint}")
     say(f"Model       {model}")
     say(
-        f"Agreement   {found['compared']:.0f} detections in ONNX Runtime and torch: boxes within {found['boxes']:.4f} px, "
-        f"scores within {found['scores']:.4f}, mask probabilities within {found['masks']:.4f}"
+        f"Agreement   {found['compared']:.0f} detections in ONNX Runtime and torch: "
+        f"boxes within {found['boxes']:.4f} px, scores within {found['scores']:.4f}, "
+        f"mask probabilities within {found['masks']:.4f}"
     )
     say(f"Try it:     crispmask segment PHOTOS --detector {model} -o results")
 

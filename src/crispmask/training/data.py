@@ -85,8 +85,8 @@ def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = No
 def category_ids(sources: list[tuple[Path, Path]], names: list[str]) -> list[int]:
     """The id of each class in the first annotation file that has it; 1, 2, ... where files contradict each other."""
     ids: dict[str, int] = {}
-    for annotations, _ in sources:
-        for key, name in CocoDataset.from_file(annotations).categories.items():
+    for path, _ in sources:
+        for key, name in CocoDataset.from_file(path).categories.items():
             ids.setdefault(name, key)
     chosen = [ids[name] for name in names]
     return chosen if len(set(chosen)) == len(chosen) else list(range(1, len(names) + 1))
