@@ -149,9 +149,9 @@ def crops(shared_data: Path) -> list[np.ndarray]:
     """50x50 crops of real photos, from the middle of each."""
     from PIL import Image
 
-    files = [path for path in sorted(shared_data.rglob("*.jpg")) + sorted(shared_data.rglob("*.png"))]
+    files = sorted(shared_data.rglob("*.jpg"))
     images = []
-    for path in files[:: max(1, len(files) // 12)]:
+    for path in files[:: max(1, len(files) // 8)]:
         image = np.asarray(Image.open(path).convert("RGB"))
         if min(image.shape[:2]) < 50 or image.std() < 10:
             continue

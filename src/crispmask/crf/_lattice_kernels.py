@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crispmask.crf._numba import jit, relaxed_jit
+from crispmask.crf._numba import LANES, add_scaled, jit, relaxed_jit, set_scaled
 
 # Points embedded at a time: their coordinates stay in the first-level cache and every loop over them vectorises.
 BLOCK = 512
@@ -268,10 +268,11 @@ def blur_lanes(values, spare, around, lanes, reverse):  # type: ignore[no-untype
         j = axes - 1 - a if reverse else a
         for vertex in range(count):
             back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
-            one, other = values[back : back + lanes], values[forth : forth + lanes]
-            old, new = values[vertex * lanes : (vertex + 1) * lanes], spare[vertex * lanes : (vertex + 1) * lanes]
-            for k in range(lanes):
-                new[k] = old[k] + np.float32(0.5) * (one[k] + other[k])
+            here = vertex * lanes
+            for k in range(0, lanes, LANES):
+                set_scaled(spare, here + k, values, here + k, np.float32(1))
+                add_scaled(spare, here + k, values, back + k, np.float32(0.5))
+                add_scaled(spare, here + k, values, forth + k, np.float32(0.5))
         spare[count * lanes :] = np.float32(0)
         values, spare = spare, values
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crispmask.crf._gaussian_kernels import horizontal, vertical
-from crispmask.crf._numba import exp, relaxed_jit
+from crispmask.crf._numba import LANES, add_scaled, exp, highest, relaxed_jit, set_scaled, total
 
 # exp(-60) = 9e-27 stands for zero: far below any effect, far above the denormal numbers that make processors slow.
 _FLOOR = np.float32(-60)
-# Channels are padded to a multiple of this, the floats of one 256-bit register.
-LANES = 8
+# Floats that one stage after the other works on, so that they stay in the first-level cache.
+_TILE = 2048
 
 
 class Kernels(NamedTuple):
@@ -69,15 +69,15 @@ def make(corner_count: int) -> Kernels:
                 if ahead < height:
                     there = state[ahead * width : (ahead + 1) * width]
                     horizontal(there, pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % ring.shape[0]])
-                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, 1, row)
+                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, row)
                 for i in range(size):
                     x[i] += row[i]
             if read and D > 0:
                 for i in range(size):
-                    total = np.float32(0)
+                    received = np.float32(0)
                     for m in range(D):
-                        total += weights[m, start + i] * old[corners[m, start + i]]
-                    x[i] += lattice_weight * post[start + i] * total
+                        received += weights[m, start + i] * old[corners[m, start + i]]
+                    x[i] += lattice_weight * post[start + i] * received
             if read and own.shape[0] > 0:
                 for i in range(size):
                     x[i] -= own[start + i] * here[i]
@@ -92,13 +92,13 @@ def make(corner_count: int) -> Kernels:
                         new[corners[m, start + i]] += weights[m, start + i] * value
 
     def labels(  # type: ignore[no-untyped-def]
-        unary, extra, own, negative_compatibility, state, count, lanes, width, read, write,
+        unary, extra, own, negative_compatibility, state, lanes, width, read, write,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
     ):  # fmt: skip
         """One update of all labels' probabilities in `state` (N * lanes,); see `meanfield.labels`.
 
-        `lanes` is the number of labels `count`, padded; the padding's probabilities are kept at zero.
+        `lanes` is the number of labels, padded with labels of enormous unary, whose probabilities are next to nothing.
         """
         n = state.shape[0] // lanes
         height = (n + width - 1) // width
@@ -108,71 +108,79 @@ def make(corner_count: int) -> Kernels:
         ring = np.empty((2 * radius + 1, width * lanes), np.float32)
         message = np.empty(width * lanes, np.float32)
         mixed = np.empty(lanes, np.float32)
+        ones = np.ones(LANES, np.float32)
+        tile_size = max(1, _TILE // lanes)
         if write:
             new[:] = np.float32(0)
         if smooth:
             for y in range(min(radius, height)):
-                there = state[y * width * lanes : (y + 1) * width * lanes]
-                horizontal(there, pre_y[y], pre_x, taps_x, lanes, padded, ring[y])
+                below = state[y * width * lanes : (y + 1) * width * lanes]
+                horizontal(below, pre_y[y], pre_x, taps_x, lanes, padded, ring[y])
         for y in range(height):
-            start = y * width
-            size = min(width, n - start)
-            here = state[start * lanes : (start + size) * lanes]
-            base = unary[start * lanes : (start + size) * lanes]
-            message[:] = np.float32(0)
+            size = min(width, n - y * width)
             if smooth:
                 ahead = y + radius
                 if ahead < height:
-                    there = state[ahead * width * lanes : (ahead + 1) * width * lanes]
-                    horizontal(there, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % ring.shape[0]])
-                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, lanes, message)
-            if extra.shape[0] > 0:
-                for i in range(size * lanes):
-                    message[i] += extra[start * lanes + i]
-            for i in range(size):
-                into = message[i * lanes : (i + 1) * lanes]
-                q = here[i * lanes : (i + 1) * lanes]
+                    below = state[ahead * width * lanes : (ahead + 1) * width * lanes]
+                    horizontal(below, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % ring.shape[0]])
+                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, message)
+            else:
+                message[:] = np.float32(0)
+            for tile in range(0, size, tile_size):
+                start = y * width + tile
+                count = min(tile_size, size - tile)
+                first = start * lanes
+                logits = message[tile * lanes : (tile + count) * lanes]
+                if extra.shape[0] > 0:
+                    more = extra[first : first + count * lanes]
+                    for k in range(count * lanes):
+                        logits[k] += more[k]
                 if read and D > 0:
-                    scale = lattice_weight * post[start + i]
-                    for m in range(D):
-                        weight = scale * weights[m, start + i]
-                        vertex = np.int64(corners[m, start + i])
-                        values = old[vertex * lanes : (vertex + 1) * lanes]
-                        for k in range(lanes):
-                            into[k] += weight * values[k]
+                    for i in range(count):
+                        scale = lattice_weight * post[start + i]
+                        for m in range(D):
+                            weight = scale * weights[m, start + i]
+                            vertex = np.int64(corners[m, start + i]) * lanes
+                            for k in range(0, lanes, LANES):
+                                add_scaled(logits, i * lanes + k, old, vertex + k, weight)
                 if read and own.shape[0] > 0:
-                    for k in range(lanes):
-                        into[k] -= own[start + i] * q[k]
+                    for i in range(count):
+                        for k in range(0, lanes, LANES):
+                            add_scaled(logits, i * lanes + k, state, first + i * lanes + k, -own[start + i])
                 if read and negative_compatibility.shape[0] > 0:
-                    mixed[:] = np.float32(0)
-                    for b in range(negative_compatibility.shape[0]):
-                        for k in range(lanes):
-                            mixed[k] += negative_compatibility[b, k] * into[b]
-                    into[:] = mixed
-                energy = base[i * lanes : (i + 1) * lanes]
-                for k in range(lanes):
-                    into[k] -= energy[k]
-                best = into[0]
-                for k in range(1, count):
-                    best = max(best, into[k])
-                for k in range(lanes):
-                    q[k] = exp(max(_FLOOR, min(np.float32(0), into[k] - best)))
-                for k in range(count, lanes):
-                    q[k] = np.float32(0)
-                total = np.float32(0)
-                for k in range(lanes):
-                    total += q[k]
-                share = np.float32(1) / total
-                for k in range(lanes):
-                    q[k] *= share
-            if write and D > 0:
-                for i in range(size):
-                    q = here[i * lanes : (i + 1) * lanes]
-                    for m in range(D):
-                        weight = pre[start + i] * weights[m, start + i]
-                        vertex = np.int64(corners[m, start + i])
-                        values = new[vertex * lanes : (vertex + 1) * lanes]
-                        for k in range(lanes):
-                            values[k] += weight * q[k]
+                    for i in range(count):
+                        here = i * lanes
+                        mixed[:] = np.float32(0)
+                        for b in range(negative_compatibility.shape[0]):
+                            for k in range(0, lanes, LANES):
+                                add_scaled(mixed, k, negative_compatibility[b], k, logits[here + b])
+                        logits[here : here + lanes] = mixed
+                # Softmax of message - unary.
+                energies = unary[first : first + count * lanes]
+                for k in range(count * lanes):
+                    logits[k] -= energies[k]
+                for i in range(count):
+                    here = i * lanes
+                    best = highest(logits, here)
+                    for k in range(LANES, lanes, LANES):
+                        best = max(best, highest(logits, here + k))
+                    for k in range(0, lanes, LANES):
+                        add_scaled(logits, here + k, ones, 0, -best)
+                for k in range(count * lanes):
+                    logits[k] = exp(max(_FLOOR, logits[k]))
+                for i in range(count):
+                    here = i * lanes
+                    there = first + i * lanes
+                    mass = np.float32(0)
+                    for k in range(0, lanes, LANES):
+                        mass += total(logits, here + k)
+                    for k in range(0, lanes, LANES):
+                        set_scaled(state, there + k, logits, here + k, np.float32(1) / mass)
+                    if write and D > 0:
+                        for m in range(D):
+                            weight = pre[start + i] * weights[m, start + i]
+                            vertex = np.int64(corners[m, start + i]) * lanes
+                            for k in range(0, lanes, LANES):
+                                add_scaled(new, vertex + k, state, there + k, weight)
 
     return Kernels(relaxed_jit(two_labels), relaxed_jit(labels))

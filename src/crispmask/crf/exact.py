@@ -64,33 +64,30 @@ def run(crf: DenseCRF, iterations: int = 10, *, track: bool = False, sequential:
     unary = crf.unary.astype(np.float64)
     matrix = sum((message_matrix(k, crf.grid) for k in crf.kernels), np.zeros((unary.shape[1],) * 2))
     penalty = 1 - np.eye(len(unary)) if crf.penalty is None else crf.penalty.astype(np.float64)
+    own = np.diag(matrix).copy()
+
+    def objective(p: NDArray[np.float64]) -> tuple[float, float]:
+        """KL(Q‖P) - log Z, and the energy of the likeliest labels; both sum over pairs of different points."""
+
+        def expected(r: NDArray[np.float64]) -> float:
+            return float((r * unary).sum() + 0.5 * (r * (penalty @ (r @ matrix.T - own * r))).sum())
+
+        return expected(p) + float((p * np.log(np.maximum(p, 1e-300))).sum()), expected(np.eye(len(p))[:, p.argmax(0)])
+
     q = _softmax(-unary)
-    history = [_objective(q, unary, matrix, penalty)]
+    history = [objective(q)] if track else []
     for _ in range(iterations):
         if sequential:
             for i in range(unary.shape[1]):
                 q[:, i] = _softmax(-unary[:, i] - penalty @ (q @ matrix[i]))
         else:
             q = _softmax(-unary - penalty @ (q @ matrix.T))
-        history.append(_objective(q, unary, matrix, penalty))
-    kl, energy = (np.array(values) for values in zip(*history, strict=True))
+        if track:
+            history.append(objective(q))
     marginals = q.astype(np.float32).reshape(crf.shape)
-    return CRFResult(marginals, kl, energy) if track else CRFResult(marginals)
+    return CRFResult(marginals, *np.array(history).T) if track else CRFResult(marginals)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     e = np.exp(logits - logits.max(axis=0))
     return e / e.sum(axis=0)
-
-
-def _objective(
-    q: NDArray[np.float64], unary: NDArray[np.float64], matrix: NDArray[np.float64], penalty: NDArray[np.float64]
-) -> tuple[float, float]:
-    """KL(Q‖P) - log Z, and the energy of the likeliest labels; both sum over pairs of different points."""
-    pairs = matrix - np.diag(np.diag(matrix))
-
-    def expected(p: NDArray[np.float64]) -> float:
-        return float((p * unary).sum() + 0.5 * (p * (penalty @ (p @ pairs.T))).sum())
-
-    certain = np.eye(len(q))[:, q.argmax(axis=0)]
-    return expected(q) + float((q * np.log(np.maximum(q, 1e-300))).sum()), expected(certain)

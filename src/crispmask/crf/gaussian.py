@@ -72,9 +72,10 @@ class GaussianFilter:
             kernels.filter_grid(channel, *self.arguments(), result)
         return out
 
-    def arguments(self) -> tuple[Any, ...]:
-        """Taps and factors in the order in which the compiled loops take them."""
-        return (*self.taps, *self.pre, *self.post)
+    def arguments(self, channels: int = 1) -> tuple[Any, ...]:
+        """Taps and factors as the compiled loops take them; along x for interleaved channels."""
+        (pre_y, pre_x), (post_y, post_x) = self.pre, self.post
+        return (*self.taps, pre_y, np.repeat(pre_x, channels), post_y, np.repeat(post_x, channels))
 
     def diagonal(self) -> NDArray[np.float32]:
         """The pixels' own terms: float32 (H, W)."""

@@ -16,6 +16,8 @@ from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message
 
 # Points per buffer where there is no image grid: small enough for the first-level cache.
 _ROW = 1024
+# Energy of the padding labels, beyond that of any real one.
+_NEVER = np.finfo(np.float32).max
 _NONE = np.empty(0, np.float32)
 POTTS = np.array([[0, 1], [1, 0]], np.float32)
 
@@ -110,11 +112,11 @@ def labels(
     track: Track | None = None,
 ) -> NDArray[np.float32]:
     """`infer` for any number of labels, whose probabilities are kept side by side for each pixel."""
-    from crispmask.crf._meanfield_kernels import LANES
+    from crispmask.crf._numba import LANES
 
     count, n = unary.shape
     lanes = -(-count // LANES) * LANES
-    energies = np.zeros((n, lanes), np.float32)
+    energies = np.full((n, lanes), _NEVER, np.float32)
     energies[:, :count] = unary.T
     negative = np.empty((0, 0), np.float32)
     if penalty is not None:
@@ -131,7 +133,7 @@ def labels(
             extra = np.ascontiguousarray(sum(m.apply(channels) for m in others).T).reshape(-1)  # type: ignore[union-attr]
         write = iteration < iterations
         walk.kernels.labels(
-            energies.reshape(-1), extra, own, negative, state.reshape(-1), count, lanes, walk.width,
+            energies.reshape(-1), extra, own, negative, state.reshape(-1), lanes, walk.width,
             iteration > 0, write, *walk.lattice(), *walk.gaussian,
         )  # fmt: skip
         if write:
@@ -173,7 +175,7 @@ class _Walk:
             self.gaussian: tuple[Any, ...] = (np.float32(0), *(_NONE,) * 6)
             self.width = min(_ROW, n)
         else:
-            self.gaussian = (np.float32(factor * gaussian.weight), *gaussian.gaussian.arguments())
+            self.gaussian = (np.float32(factor * gaussian.weight), *gaussian.gaussian.arguments(lanes))
             self.width = gaussian.gaussian.shape[1]
 
     def lattice(self) -> tuple[Any, ...]:
