@@ -194,7 +194,7 @@ def random_view(sample: Sample, canvas: tuple[int, int], rng: np.random.Generato
     crop_h, crop_w = min(height, canvas_h / scale_y), min(width, canvas_w / scale_x)
     top, left = rng.uniform(0, height - crop_h), rng.uniform(0, width - crop_w)
     if len(sample.masks) and rng.random() < 0.8:  # look at an instance rather than at any place
-        box = boxes_of(sample.masks[[rng.integers(len(sample.masks))]])[0]
+        box = tight_box(sample.masks[rng.integers(len(sample.masks))])
         centre_x = rng.uniform(box[0], max(box[2], box[0] + 1))
         centre_y = rng.uniform(box[1], max(box[3], box[1] + 1))
         top = np.clip(centre_y - crop_h * rng.uniform(0.25, 0.75), 0, height - crop_h)
@@ -231,8 +231,8 @@ def paste_instances(target: Sample, source: Sample, focus: np.ndarray, rng: np.r
     if not len(chosen):
         return target
     pasted = source.masks[chosen]
-    cover = pasted.any(0)
-    alpha = cover.astype(np.float32)
+    cover: np.ndarray = np.any(pasted, axis=0)
+    alpha: np.ndarray = cover.astype(np.float32)
     if rng.random() < 0.5:
         alpha = v2.functional.gaussian_blur(torch.from_numpy(alpha)[None], [5, 5], [1.0, 1.0])[0].numpy()
     image = (target.image * (1 - alpha[..., None]) + source.image * alpha[..., None] + 0.5).astype(np.uint8)
