@@ -43,3 +43,18 @@ def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+def test_the_longest_name_that_the_system_takes(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_two_writers_of_one_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

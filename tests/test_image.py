@@ -156,6 +156,7 @@ def refused(path: Path, words: str) -> None:
 
 def test_what_is_no_file(tmp_path):
     refused(tmp_path / "none.jpg", "does not exist")
+    refused(tmp_path / ("x" * 5000), "cannot be read: file name too long")
     refused(tmp_path, "is a folder")
 
 
@@ -287,6 +288,42 @@ def test_folders_files_and_patterns(tree):
 def test_each_file_once_and_sorted(tree):
     assert names(tree, [tree / "b.JPG", tree, tree / "deep" / ".." / "a.png"])[-1:] == ["deep/photo[1].png"]
     assert len(find_images([tree / "b.JPG", tree, tree / "deep" / ".." / "a.png"])) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
+@pytest.mark.parametrize("pattern", ["", "**", "**/*.[pwJ]*"])
+def test_loops_of_links_end(tree, pattern):
+    for k in range(3):
+        (tree / "deep" / f"loop{k}").symlink_to(tree, target_is_directory=True)
+    (tree / "self.png").symlink_to("self.png")
+    (tree / "dangling.png").symlink_to("nowhere.png")
+    assert names(tree, [tree / pattern]) == ["a.png", "b.JPG", "deep/er/c.webp", "deep/photo[1].png"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the administrator may enter every folder")
+def test_folders_that_may_not_be_entered_are_left_out(tree):
+    (tree / "deep").chmod(0o600)
+    try:
+        assert names(tree, [tree]) == ["a.png", "b.JPG"]
+    finally:
+        (tree / "deep").chmod(0o700)
+
+
+def test_hidden_files_only_where_they_are_named(tree):
+    assert names(tree, [tree / ".git" / "*.png"]) == [".git/x.png"]
+    with pytest.raises(ImageError, match="holds no image"):
+        find_images([tree / "*" / "x.png"])
+
+
+@pytest.mark.parametrize("pattern", ["a**b/*.png", "***"])
+def test_patterns_that_are_none(tree, pattern):
+    with pytest.raises(ImageError):
+        find_images([tree / pattern])
+
+
+def test_relative_patterns(tree, monkeypatch):
+    monkeypatch.chdir(tree / "deep")
+    assert find_images(["../*.png", "er/*"]) == [Path("../a.png"), Path("er/c.webp")]
 
 
 def test_one_source_may_be_a_string(tree):

@@ -29,7 +29,7 @@ def test_paper_values():
         colour=st.sampled_from(["rgb", "lab"]),
         normalization=st.sampled_from(["none", "before", "after", "symmetric"]),
         self_term=st.booleans(),
-        confidence=st.floats(0.5, 1, exclude_min=True, exclude_max=True),
+        confidence=st.floats(0.5, 0.999999, exclude_min=True),
     )
 )
 def test_toml_round_trip(params):
@@ -78,9 +78,12 @@ def test_values_take_their_fields_type():
         ({"iterations": 2.5}, "whole number"),
         ({"iterations": -1}, "at least 0"),
         ({"iterations": float("nan")}, "finite"),
-        ({"confidence": 1}, "below 1"),
+        ({"confidence": 1}, "at most 0.999999"),
         ({"confidence": 0.5}, "greater than 0.5"),
-        ({"confidence": 1.2}, "at most 1"),
+        ({"confidence": 0.9999999999}, "at most 0.999999"),
+        ({"iterations": 10**24}, "at most 1000"),
+        ({"smoothing": 1e9}, "at most 1"),
+        ({"smoothing_soft": 1e9}, "at most 1"),
         ({"colour": "hsv"}, "rgb, lab"),
         ({"normalization": "off"}, "symmetric"),
         ({"self_term": 1}, "true or false"),

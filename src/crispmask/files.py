@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; when the block succeeds, it takes the place of `path`, else it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not made from the name: that may be as long as names can be, and another thread may write the same file.
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         yield partial
         partial.replace(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,14 +55,13 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             meaning, or has more than `MAX_PIXELS` pixels.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, not an image file")
-    if not path.exists():
-        raise ImageError(f"{path} does not exist")
-    if not path.is_file():
-        raise ImageError(f"{path} is not a regular file")
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{path} is a folder, not an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path} is not a regular file")
+        if status.st_size == 0:
             raise ImageError(f"{path} is empty (0 bytes)")
         with Image.open(path, formats=_FORMATS) as opened:
             _check_size(path, *opened.size)
@@ -74,19 +74,23 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     # The warning arrives as an exception where the process turns warnings into errors.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path} has more pixels than Pillow is set to read; scale it down first") from None
-    except PermissionError:
-        raise ImageError(f"{path} cannot be read: permission denied") from None
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist") from None
     except MemoryError:
         raise ImageError(f"{path} does not fit into memory; scale it down first") from None
     except _DAMAGE as error:
+        # The operating system's refusals carry a number, the decoders' complaints do not.
+        if isinstance(error, OSError) and error.errno:
+            raise ImageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
         raise ImageError(f"{path} is damaged or cut short and cannot be decoded ({error})") from None
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
     """The image files that files, folders and glob patterns stand for.
 
-    Folders are searched with all their sub-folders for names that end in one of `SUFFIXES`; hidden files are left
-    out. A file named outright is taken whatever its suffix, and even if it is missing while others are not: reading
+    Folders are searched with all their sub-folders for names that end in one of `SUFFIXES`. Hidden files and folders
+    that may not be entered are left out, by patterns too, and links to folders are not followed there and by ``**``.
+    A file named outright is taken whatever its suffix, and even if it is missing while others are not: reading
     it reports it, and the others go on.
 
     Args:
@@ -102,15 +106,16 @@ def find_images(sources: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         path, matches = Path(source), None
-        if path.is_dir():
-            matches = [p for p in path.rglob("*") if _is_image_name(p, path)]
-        elif not path.exists() and glob.has_magic(str(source)):
-            matches = [Path(p) for p in glob.glob(str(source), recursive=True)]  # noqa: PTH207 - absolute ones too
-            matches = [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where the way to it is barred
+            matches = _images_below(path, "**/*")
+        elif not _exists(path) and glob.has_magic(str(source)):
+            pattern = str(path.relative_to(path.anchor))
+            # A final ** stands for folders alone in pathlib, for files too in a shell.
+            matches = _images_below(Path(path.anchor), pattern + "/*" * (path.name == "**"))
         if matches is not None and not matches:
             raise ImageError(f"{source} holds no image (looked for {', '.join(sorted(SUFFIXES))})")
         found.extend([path] if matches is None else matches)
-    if not any(path.exists() for path in found):
+    if not any(_exists(path) for path in found):
         names = ", ".join(str(path) for path in found[:3])
         raise ImageError(f"{names} does not exist" if found else "no image was named")
     once = {os.path.abspath(path): path for path in reversed(found)}  # noqa: PTH100 - resolve() would follow links
@@ -185,6 +190,22 @@ def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _is_image_name(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises on names that are too long
+
+
+def _images_below(folder: Path, pattern: str) -> list[Path]:
+    """Visible image files of a folder that match a pattern.
+
+    pathlib's patterns do not follow links in ``**``, so that loops of them end; glob's do.
+    """
+    named = set(Path(pattern).parts)  # a hidden folder that the pattern names is wanted
+    found = []
+    try:
+        for path in folder.glob(pattern):
+            hidden = any(part.startswith(".") and part not in named for part in path.relative_to(folder).parts)
+            if not hidden and path.suffix.lower() in SUFFIXES and os.path.isfile(path):  # noqa: PTH113 - as above
+                found.append(path)
+    except (ValueError, IndexError) as error:
+        raise ImageError(f"{pattern} is not a glob pattern that can be used: {str(error).lower()}") from None
+    return found

@@ -48,20 +48,20 @@ class CRFParams:
     bilateral_weight: float = _param(2.5, "weight w1 of the bilateral kernel", low=0)
     theta_gamma: float = _param(1.0, "bandwidth of the smoothness kernel, pixels", above=0)
     smoothness_weight: float = _param(0.7, "weight w2 of the smoothness kernel", low=0)
-    iterations: int = _param(10, "mean-field updates", low=0)
+    iterations: int = _param(10, "mean-field updates", low=0, high=1000)
     normalization: Normalization = _param(
         "symmetric", "how kernels are normalised: 'none', 'before', 'after' or 'symmetric'"
     )
     self_term: bool = _param(True, "whether a pixel's message to itself is kept")
     smoothing: float = _param(
-        0.03, "Gaussian that softens a binary mask: sigma as a multiple of sqrt(mask area)", low=0
+        0.03, "Gaussian that softens a binary mask: sigma as a multiple of sqrt(mask area)", low=0, high=1
     )
-    smoothing_soft: float = _param(0.0, "the same for masks that come with probabilities", low=0)
+    smoothing_soft: float = _param(0.0, "the same for masks that come with probabilities", low=0, high=1)
     confidence: float = _param(
         0.97,
         "probabilities are clipped to [1 - confidence, confidence] before the unary's logarithm",
         above=0.5,
-        high=1,
+        high=0.999999,  # nearer to 1, float32 has no logarithm of what is left
     )
     context: float = _param(0.15, "margin around the box that is refined: multiple of its sides", low=0)
     context_min: int = _param(8, "the least margin, pixels", low=0)
@@ -69,8 +69,6 @@ class CRFParams:
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
-        if self.confidence >= 1:
-            raise ParamsError("confidence must be below 1: at 1 the unary of a sure pixel is infinite")
 
     @classmethod
     def paper(cls) -> CRFParams:

@@ -271,6 +271,6 @@ def _write_results(output: Path, plan: _Plan, finished: dict[str, dict[str, Any]
 
 
 def _remove_partial_files(output: Path) -> None:
-    """Remove what a killed run left half-written."""
-    for path in output.rglob(".*.part"):
+    """Remove what a killed run left half-written, and nothing else: the folder may hold more than results."""
+    for path in (*output.glob(".*.part"), *(output / PICTURES).rglob(".*.part")):
         path.unlink(missing_ok=True)
