@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="extra torch is not installed")
 pytest.importorskip("torchvision", reason="extra torch is not installed")
 pytest.importorskip("efficientnet_lite_pytorch", reason="extra torch is not installed")
 
-from crispmask.errors import DataError, ModelError  # noqa: E402
+from crispmask.errors import DataError, ImageError, ModelError, ParamsError  # noqa: E402
 from crispmask.training.config import TrainingConfig  # noqa: E402
 from crispmask.training.data import TrainingSet, canvases, category_ids, load, random_view, read_photos  # noqa: E402
 from crispmask.training.export import InferenceNetwork, check_export, export_onnx, load_checkpoint  # noqa: E402
@@ -149,3 +149,80 @@ def test_the_check_compares_and_notices(confident, exported, tmp_path):
     onnx.save(graph, str(broken))
     with pytest.raises(ModelError, match="disagrees with torch"):
         check_export(network, broken, [noise(128, 160)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 0}, "steps must be from 1"),
+        ({"warmup": 0}, "warmup must be from 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be from 0"),
+        ({"size": 100}, "multiple of 32"),
+        ({"size": 64}, "size must be from 96"),
+        ({"variant": "lite9"}, "one of lite0, lite1, lite2"),
+        ({"seed": -1}, "seed must be from 0"),
+    ],
+)
+def test_configurations_that_cannot_be_run(changes, words):
+    with pytest.raises(ParamsError, match=words):
+        dataclasses.replace(CONFIG, **changes)
+
+
+def edited(tiny_coco, path, edit):
+    """A copy of the annotation file in which `edit` changed something."""
+    content = json.loads(tiny_coco[0].read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return path, tiny_coco[1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_mask_is_one_sentence(tiny_coco, tmp_path, workers):
+    def breaks(content):
+        for annotation in content["annotations"]:
+            annotation["segmentation"] = [[1, 2, 3]]
+
+    source = edited(tiny_coco, tmp_path / "a.json", breaks)
+    with pytest.raises(DataError, match=r"instance 0 of .*: polygon 0") as caught:
+        train([source], tmp_path / "run", CONFIG, workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_photo_is_one_sentence(tiny_coco, tmp_path):
+    for photo in tiny_coco[1].iterdir():
+        (tmp_path / photo.name).write_bytes(photo.read_bytes()[:60])
+    with pytest.raises(ImageError, match="damaged or cut short") as caught:
+        train([(tiny_coco[0], tmp_path)], tmp_path / "run", CONFIG, workers=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_data_that_cannot_be_learnt_from(tiny_coco, tmp_path):
+    with pytest.raises(DataError, match=r"does not exist \(3 of 3 annotated photos are missing\)"):
+        train([(tiny_coco[0], tmp_path)], tmp_path / "run", CONFIG)
+    empty = edited(tiny_coco, tmp_path / "empty.json", lambda content: content["annotations"].clear())
+    with pytest.raises(DataError, match="nothing to learn from"):
+        train([empty], tmp_path / "run", CONFIG)
+    bare = edited(tiny_coco, tmp_path / "bare.json", lambda content: content["annotations"][0].pop("segmentation"))
+    with pytest.raises(DataError, match="has no 'segmentation'"):
+        train([bare], tmp_path / "run", CONFIG)
+
+
+def test_devices_that_are_not_there(tiny_coco, tmp_path):
+    with pytest.raises(ParamsError, match="torch cannot use the device 'abacus'"):
+        train([tiny_coco], tmp_path / "run", CONFIG, device="abacus")
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_that_cannot_be_continued(tiny_coco, confident, tmp_path):
+    with pytest.raises(ModelError, match="holds another network"):
+        train([tiny_coco], confident.parent, dataclasses.replace(CONFIG, channels=24))
+    whole = confident.read_bytes()
+    for content in (b"", b"hello", whole[: len(whole) // 2]):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(ModelError, match="is damaged, or not a checkpoint"):
+            train([tiny_coco], tmp_path, CONFIG)
+        with pytest.raises(ModelError, match="is damaged, or not a checkpoint"):
+            load_checkpoint(tmp_path / "checkpoint.pt")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="is not a checkpoint"):
+        load_checkpoint(tmp_path / "checkpoint.pt")

@@ -24,8 +24,6 @@ from crispmask.errors import ModelError
 IMAGE_MEAN = (127 / 255,) * 3
 IMAGE_STD = (128 / 255,) * 3
 
-VARIANTS = ("lite0", "lite1", "lite2")
-
 
 class _Conv(nn.Module):
     """A convolution with TensorFlow's SAME padding for even sizes, and an optional ReLU6.
@@ -97,7 +95,7 @@ class EfficientNetLiteFPN(nn.Module):
     """Image (B, 3, H, W) to a pyramid of `out_channels` maps at strides 4, 8, 16, 32 and 64 (keys "0".."3", "pool").
 
     Args:
-        variant: one of `VARIANTS`.
+        variant: one of `crispmask.training.config.VARIANTS`.
         out_channels: channels of every pyramid level.
         pretrained: start from ImageNet weights; False leaves random ones (for loading a checkpoint).
         frozen_stride: layers up to this stride keep their weights and are run without gradients.

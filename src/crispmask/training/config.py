@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crispmask.errors import ParamsError
+
+VARIANTS = ("lite0", "lite1", "lite2")
+
+# Lowest and highest value of each number.
+_LIMITS = {
+    "steps": (1, 10**8),
+    "batch_size": (1, 10**4),
+    "learning_rate": (0, 1),
+    "backbone_factor": (0, 100),
+    "weight_decay": (0, 10),
+    "warmup": (1, 10**8),
+    "cooldown": (0, 1),
+    "average": (0, 0.999999),
+    "channels": (1, 4096),
+    "size": (96, 8192),
+    "seed": (0, 2**31),
+}
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -22,6 +41,9 @@ class TrainingConfig:
         channels: width of the pyramid and the heads.
         size: side of the square training canvas, pixels; a multiple of 32 above 64.
         seed: seed of weights, samples and samplers.
+
+    Raises:
+        ParamsError: a value outside its range.
     """
 
     steps: int = 6000
@@ -36,6 +58,16 @@ class TrainingConfig:
     channels: int = 128
     size: int = 576
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # NaN neither
+                raise ParamsError(f"{name} must be from {low} to {high}, got {value!r}")
+        if self.size % 32:
+            raise ParamsError(f"size must be a multiple of 32, got {self.size}")
+        if self.variant not in VARIANTS:
+            raise ParamsError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
 
     def rate(self, step: int) -> float:
         """Factor on the learning rate at a step."""

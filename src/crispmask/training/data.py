@@ -6,8 +6,10 @@ whatever the number of loader processes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torchvision.transforms import v2
 
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.rle import segmentation_to_mask
-from crispmask.errors import DataError
+from crispmask.errors import CrispmaskError, DataError
 from crispmask.image import read_image
 from crispmask.instances import tight_box
 
@@ -59,6 +61,9 @@ def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = No
 
     Returns:
         The photos, crowds left out, and the class names; label k is ``names[k - 1]``.
+
+    Raises:
+        DataError: a file that breaks COCO's format, an annotation without mask, or a name in no file.
     """
     sets = [(CocoDataset.from_file(annotations), Path(images)) for annotations, images in sources]
     found = {name for data, _ in sets for name in data.categories.values()}
@@ -71,7 +76,7 @@ def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = No
     for data, folder in sets:
         for info in data.images.values():
             kept = [
-                (label_of[data.categories[a["category_id"]]], a["segmentation"])
+                (label_of[data.categories[a["category_id"]]], _segmentation(data, a))
                 for a in data.annotations[info.id]
                 if not a["iscrowd"] and data.categories[a["category_id"]] in label_of
             ]
@@ -80,6 +85,12 @@ def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = No
                 Photo(folder / info.file_name, *info.size, labels, [segmentation for _, segmentation in kept])
             )
     return photos, names
+
+
+def _segmentation(data: CocoDataset, annotation: Mapping[str, Any]) -> Any:
+    if annotation.get("segmentation") is None:
+        raise DataError(f"{data.path}: annotation {annotation.get('id')!r} has no 'segmentation': masks are needed")
+    return annotation["segmentation"]
 
 
 def category_ids(sources: list[tuple[Path, Path]], names: list[str]) -> list[int]:
@@ -104,6 +115,9 @@ class TrainingSet(Dataset):
         focus: labels that the model is for; photos without any are negatives.
         negatives: share of samples drawn from the negatives.
         paste: probability of pasting instances of a second photo (Ghiasi et al., Simple Copy-Paste, 2021).
+
+    Raises:
+        DataError: photos without any instance of `focus`; when an item is made, a photo or mask that cannot be read.
     """
 
     def __init__(
@@ -123,6 +137,8 @@ class TrainingSet(Dataset):
         self.focus = np.array(sorted(focus))
         self.with_focus = [i for i, p in enumerate(photos) if np.isin(p.labels, self.focus).any()]
         self.without = [i for i, p in enumerate(photos) if not np.isin(p.labels, self.focus).any()]
+        if not self.with_focus:
+            raise DataError("there is nothing to learn from: no photo has an annotation of the wanted classes")
         self.negatives = negatives if self.without else 0.0
         self.paste = paste
         self.colour = v2.Compose(
@@ -168,7 +184,8 @@ def load(photo: Photo) -> Sample:
     """The photo and its full-size masks.
 
     Raises:
-        DataError: a photo whose size is not the annotated one.
+        ImageError: a photo that cannot be read.
+        DataError: a photo whose size is not the annotated one, or a segmentation that breaks COCO's format.
     """
     image = read_image(photo.path)
     size = (photo.height, photo.width)
@@ -178,7 +195,10 @@ def load(photo: Photo) -> Sample:
         )
     masks = np.zeros((len(photo.labels), *size), dtype=bool)
     for i, segmentation in enumerate(photo.segmentations):
-        masks[i] = segmentation_to_mask(segmentation, *size)
+        try:
+            masks[i] = segmentation_to_mask(segmentation, *size)
+        except CrispmaskError as error:
+            raise DataError(f"instance {i} of {photo.path}: {error}") from None
     return Sample(image, masks, photo.labels)
 
 

@@ -22,6 +22,7 @@ from crispmask.errors import ModelError
 from crispmask.files import replacing
 from crispmask.image import read_image
 from crispmask.training.backbone import IMAGE_MEAN, IMAGE_STD
+from crispmask.training.checkpoint import read_checkpoint
 from crispmask.training.model import build_model
 
 SIZE_DIVISOR = 32  # pixels: the stride of the deepest map
@@ -77,13 +78,13 @@ def load_checkpoint(path: Path, focus: list[str] | None = None) -> tuple[MaskRCN
     Raises:
         ModelError: a file that is no checkpoint of `crispmask train`, or a class that it does not know.
     """
+    state = read_checkpoint(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         names, config = state["names"], state["config"]
         model = build_model(len(names) + 1, variant=config["variant"], channels=config["channels"], pretrained=False)
         weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
         model.load_state_dict(weights)
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError) as error:
         raise ModelError(f"{path} is not a checkpoint of crispmask train: {error}") from None
     if focus:
         unknown = [name for name in focus if name not in names]

@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset
 
-from crispmask.errors import DataError, ModelError
+from crispmask.errors import CrispmaskError, DataError, ModelError, ParamsError
 from crispmask.files import replacing
+from crispmask.training.checkpoint import read_checkpoint
 from crispmask.training.config import TrainingConfig
-from crispmask.training.data import TrainingSet, read_photos
+from crispmask.training.data import Photo, TrainingSet, read_photos
 from crispmask.training.model import build_model
 
 
@@ -47,12 +49,16 @@ def train(
         The checkpoint's path.
 
     Raises:
-        DataError: annotations or photos that cannot be used.
-        ModelError: a checkpoint of other classes, or a loss that diverged.
+        DataError: annotations or photos that cannot be used; missing photos are found before the first step.
+        ImageError: a photo that cannot be decoded.
+        ModelError: a checkpoint of other classes or of another network, or a loss that diverged.
+        ParamsError: a device that torch cannot use.
     """
+    _check_device(device)
+    photos, names = read_photos(sources)
+    _check_files(photos)
     output.mkdir(parents=True, exist_ok=True)
     checkpoint = output / "checkpoint.pt"
-    photos, names = read_photos(sources)
     torch.manual_seed(config.seed)
     model = build_model(len(names) + 1, variant=config.variant, channels=config.channels)
     model = model.to(device, memory_format=torch.channels_last).train()
@@ -62,12 +68,17 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999))
     step = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = read_checkpoint(checkpoint, device)
         if state["names"] != names:
             raise ModelError(f"{checkpoint} was trained on other classes: use another output folder, or remove it")
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            model.load_state_dict(state["model"])
+            average.load_state_dict(state["average"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError):
+            raise ModelError(
+                f"{checkpoint} holds another network (other channels or variant): use another folder, or remove it"
+            ) from None
         step = state["step"]
 
     unknown = [name for name in focus or [] if name not in names]
@@ -79,7 +90,7 @@ def train(
         photos, seed=config.seed, batch_size=config.batch_size, size=config.size, length=items, focus=focus_labels
     )
     loader = DataLoader(
-        Subset(samples, range(step * config.batch_size, items)),
+        _From(samples, step * config.batch_size),
         batch_size=config.batch_size,
         num_workers=workers,
         collate_fn=_collate,
@@ -102,7 +113,10 @@ def train(
 
     with (output / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
-        for images, targets in loader:
+        for batch in loader:
+            if isinstance(batch, CrispmaskError):
+                raise batch
+            images, targets = batch
             started = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * config.rate(step)
@@ -130,8 +144,39 @@ def train(
     return checkpoint
 
 
-def _collate(batch: list[tuple]) -> tuple:
-    return tuple(zip(*batch, strict=True))
+class _From(Dataset):
+    """The samples from a number on; one that cannot be made is its error, which torch would wrap in a traceback."""
+
+    def __init__(self, samples: TrainingSet, start: int) -> None:
+        self.samples, self.start = samples, start
+
+    def __len__(self) -> int:
+        return max(0, len(self.samples) - self.start)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.samples[self.start + index]
+        except CrispmaskError as error:
+            return error
+
+
+def _collate(batch: list[Any]) -> tuple | CrispmaskError:
+    errors = [item for item in batch if isinstance(item, CrispmaskError)]
+    return errors[0] if errors else tuple(zip(*batch, strict=True))
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ParamsError(f"torch cannot use the device {name!r}: {reason}") from None
+
+
+def _check_files(photos: list[Photo]) -> None:
+    missing = [photo.path for photo in photos if not photo.path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} does not exist ({len(missing)} of {len(photos)} annotated photos are missing)")
 
 
 def parameter_groups(model: torch.nn.Module, config: TrainingConfig) -> list[dict]:
