@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.errors import ShapeError, ValueRangeError
+from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
@@ -183,6 +183,20 @@ def test_any_small_picture_gives_probabilities(height, width, seed, colour, join
 def test_bad_masks_are_named(scene, masks, error, words):
     with pytest.raises(error, match=words):
         refine(scene[0], masks)
+
+
+def test_params_of_another_type_are_named(scene):
+    with pytest.raises(ParamsError, match=r"CRFParams\.paper"):
+        refine(*scene, "paper")
+
+
+def test_an_empty_mask_does_not_change_its_neighbours_in_joint_refinement(scene):
+    image, mask = scene[0], np.asarray(scene[1])
+    masks = mask.reshape(-1, *mask.shape[-2:])
+    alone = refine(image, masks, joint=True)
+    together = refine(image, np.concatenate([masks, np.zeros_like(masks[:1])]), joint=True)
+    assert np.array_equal(together[:-1], alone)
+    assert not together[-1].any()
 
 
 def test_bad_threads_are_named(scene):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crispmask.colour import rgb_to_lab
 from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals
-from crispmask.errors import ShapeError, ValueRangeError
+from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
@@ -49,10 +49,13 @@ def refine(
 
     Raises:
         ShapeError: masks of another size than the image, or arrays of a wrong shape.
-        ValueRangeError: NaN, or values outside [0, 1].
+        ValueRangeError: NaN, values outside [0, 1], or fewer threads than one.
+        ParamsError: `params` of another type.
     """
     image = as_image(image)
-    params = params or CRFParams()
+    params = CRFParams() if params is None else params
+    if not isinstance(params, CRFParams):
+        raise ParamsError(f"params must be CRFParams, such as CRFParams.paper(), got {type(params).__name__}")
     if isinstance(masks, Instances):
         return cast(T, refine_instances(image, masks, params, threads=threads, joint=joint))
     if hasattr(masks, "xyxy") and hasattr(masks, "mask"):  # supervision.Detections
@@ -84,8 +87,9 @@ def refine_instances(
                 *instances.image_size, *image.shape[:2]
             )
         )
-    regions = [_region(instances, i, params) for i in range(len(instances))]
-    groups = _overlapping(regions) if joint else [[i] for i in range(len(instances))]
+    # An empty mask stays as it is, and takes no part in a group: it would only widen it.
+    regions = {i: _region(instances, i, params) for i, window in enumerate(instances.windows) if window.mask.any()}
+    groups = _overlapping(regions) if joint else [[i] for i in regions]
     windows = list(instances.windows)
 
     def work(group: list[int]) -> list[tuple[int, Window]]:
@@ -135,10 +139,10 @@ def _region(instances: Instances, i: int, params: CRFParams) -> _Region:
     )
 
 
-def _overlapping(regions: Sequence[_Region]) -> list[list[int]]:
-    """Groups of regions that are connected by overlaps, each in rising order."""
+def _overlapping(regions: Mapping[int, _Region]) -> list[list[int]]:
+    """Groups of instances whose regions are connected by overlaps, each in rising order."""
     groups: list[list[int]] = []
-    for i, region in enumerate(regions):
+    for i, region in regions.items():
         touching = [g for g in groups if any(region.overlaps(regions[j]) for j in g)]
         groups = [g for g in groups if g not in touching]
         groups.append(sorted([i, *(j for g in touching for j in g)]))
@@ -151,18 +155,15 @@ def _refine_group(
     """One CRF over the union of the group's regions, with the background and every instance as labels."""
     y0, x0 = min(r.y0 for r in regions), min(r.x0 for r in regions)
     y1, x1 = max(r.y1 for r in regions), max(r.x1 for r in regions)
-    alive = [i for i in group if instances.windows[i].mask.any()]
-    if not alive:
-        return []
-    odds = [_odds(instances.windows[i], (y0, x0, y1, x1), params) for i in alive]
+    odds = [_odds(instances.windows[i], (y0, x0, y1, x1), params) for i in group]
     kernels = _kernels(image[y0:y1, x0:x1], float(np.mean([r.scale for r in regions])), params)
-    if len(alive) == 1:
+    if len(group) == 1:
         probabilities = two_label_marginals(odds[0], kernels, params.iterations)[None]
     else:
         crf = DenseCRF(unary_energies(np.stack(odds)), kernels)
         probabilities = _against_rivals(crf.run(params.iterations).marginals)
     refined = []
-    for i, probability in zip(alive, probabilities, strict=True):
+    for i, probability in zip(group, probabilities, strict=True):
         window = Window(np.clip(probability, 0, 1), y0, x0)
         if window.mask.any():  # else the CRF erased it: a coarse mask is better than none
             refined.append((i, window))

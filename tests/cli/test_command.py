@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -62,6 +63,7 @@ def test_unknown_verb(invoke):
         (CrispmaskError("it is\n  wrong"), "it is wrong"),
         (PermissionError(errno.EACCES, "Permission denied", "out/results.json"), "out/results.json: Permission denied"),
         (OSError("disk trouble"), "disk trouble"),
+        (MemoryError(), "there is not enough memory for this: use smaller photos or fewer of them at once"),
     ],
 )
 def test_errors_become_one_sentence(monkeypatch, refused, error, sentence):
@@ -70,6 +72,32 @@ def test_errors_become_one_sentence(monkeypatch, refused, error, sentence):
 
     monkeypatch.setattr("crispmask.detectors.load_detector", fail)
     assert refused("demo") == sentence
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "cp1252:strict", "utf-8:strict"])
+def test_names_that_the_terminal_cannot_show(encoding):
+    """A surrogate stands for a byte of a file name that is not UTF-8."""
+    code = """
+        import sys
+        from crispmask.cli import command, console
+        command.app = lambda: (console.say("写真\\udce9.jpg"), console.complain("写真\\udce9.jpg"))
+        command.main()
+    """
+    lines = "\n".join(line.strip() for line in code.splitlines())
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\\udce9.jpg" in done.stdout
+    assert b"\\udce9.jpg" in done.stderr
+
+
+def test_warnings_of_libraries_are_not_shown():
+    code = (
+        "import warnings; from crispmask.cli import command; command.app = lambda: warnings.warn('odd'); command.main()"
+    )
+    for flag, shown in (([], False), (["-W", "default"], True)):
+        done = subprocess.run([sys.executable, *flag, "-c", code], capture_output=True, text=True, check=True)
+        assert ("odd" in done.stderr) == shown
 
 
 @pytest.mark.parametrize("inside", [True, False])

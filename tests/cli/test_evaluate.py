@@ -74,6 +74,20 @@ def test_images_without_detections_are_pointed_out(invoke, files, tmp_path):
     assert stderr == "none has no detection in 1 of 1 images; what is there counts as missed.\n"
 
 
+def test_unknown_categories_are_pointed_out(invoke, files, tmp_path):
+    records = json.loads(Path(files["exact"]).read_text())
+    (tmp_path / "other.json").write_text(json.dumps([{**record, "category_id": 77} for record in records]))
+    stderr = invoke("evaluate", tmp_path / "other.json", "-a", files["gt"]).stderr
+    assert f"other has {len(records)} of {len(records)} detections in categories that" in stderr
+
+
+def test_a_broken_record_is_named_with_its_file(refused, files, tmp_path):
+    records = json.loads(Path(files["exact"]).read_text())
+    (tmp_path / "broken.json").write_text(json.dumps([{**records[0], "segmentation": None}]))
+    sentence = refused("evaluate", files["exact"], tmp_path / "broken.json", "-a", files["gt"])
+    assert sentence.startswith(f"{tmp_path / 'broken.json'}: result 0: ")
+
+
 def test_refusals(refused, files, tmp_path):
     assert "no category 'cat'; it has person, dog" in refused(
         "evaluate", files["exact"], "-a", files["gt"], "--category", "cat"

@@ -161,6 +161,7 @@ def test_missing_sources(refused, detector, tmp_path):
         (["--theta-beta", "nan"], "theta_beta must be a finite number"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
         (["--params", "gone.toml"], "cannot read the parameter file gone.toml"),
+        (["--params", "papr"], "unknown parameters 'papr': give 'default', 'paper'"),
     ],
 )
 def test_bad_options(refused, detector, tmp_path, options, reason):

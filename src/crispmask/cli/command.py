@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +33,8 @@ class _Group(TyperGroup):
             if error.errno == errno.EPIPE:  # the reader of a pipe went away: Typer ends quietly
                 raise
             complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        except MemoryError:
+            complain("there is not enough memory for this: use smaller photos or fewer of them at once")
         raise typer.Exit(1)
 
 
@@ -68,6 +72,13 @@ def _root(
 
 def main() -> None:
     """Entry point of the ``crispmask`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that the terminal's encoding lacks is shown escaped rather than ending the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:
+        # Pillow's remarks on large photos and odd EXIF blocks are for programmers; what matters raises.
+        warnings.simplefilter("ignore")
     try:
         app()
     except KeyboardInterrupt:

@@ -48,11 +48,14 @@ def evaluate(
     for name, results_of in table.items():
         for kind, label in TYPES.items():
             with waiting(f"Comparing the {label} of {name}"):
-                results_of[kind] = measure(dataset, records[name], kind, category_ids=ids)
+                results_of[kind] = measure(dataset, records[name], kind, category_ids=ids, source=str(named[name]))
     for name, found in records.items():
         empty = len(dataset.images) - len({record["image_id"] for record in found} & set(dataset.images))
         if empty:
             note(f"{name} has no detection in {empty} of {len(dataset.images)} images; what is there counts as missed.")
+        foreign = sum(record["category_id"] not in dataset.categories for record in found)
+        if foreign:
+            note(f"{name} has {foreign} of {len(found)} detections in categories that {annotations} does not have.")
     if as_json:
         typer.echo(json.dumps({n: {k: _plain(v) for k, v in kinds.items()} for n, kinds in table.items()}, indent=2))
     else:

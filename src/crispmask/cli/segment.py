@@ -10,6 +10,7 @@ import typer
 
 from crispmask.cli.console import complain, note, progress_bar, say, waiting
 from crispmask.cli.options import options_from
+from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def segment(
     ] = "embedded",
     score: Annotated[float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")] = 0.5,
     params: Annotated[
-        str, typer.Option(metavar="FILE|paper|default", help="CRF parameters: a TOML file, or a set by name.")
+        str, typer.Option(metavar="NAME|FILE", help="CRF parameters: 'default', 'paper', or a TOML file.")
     ] = "default",
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="Refine the detector's masks.")] = True,
     joint: Annotated[bool, typer.Option("--joint", help="Give every pixel to one object at most.")] = False,
@@ -112,6 +113,8 @@ def conclude(report: Report, output: Path, pictures: bool, seconds: float) -> No
 def read_params(source: str, overrides: dict[str, Any]) -> CRFParams:
     """The parameters of ``--params`` with single ones replaced."""
     named = {"default": CRFParams, "paper": CRFParams.paper}
+    if source not in named and not Path(source).suffix and not Path(source).exists():
+        raise ParamsError(f"unknown parameters {source!r}: give 'default', 'paper', or the path of a TOML file")
     params = named[source]() if source in named else CRFParams.from_toml(source)
     return CRFParams.from_dict({**params.as_dict(), **overrides}, source="command line")
 

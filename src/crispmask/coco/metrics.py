@@ -34,6 +34,7 @@ def evaluate(
     *,
     category_ids: Iterable[int] | None = None,
     image_ids: Iterable[int] | None = None,
+    source: str | None = None,
 ) -> dict[str, float]:
     """Average precision of detections against ground truth.
 
@@ -43,6 +44,7 @@ def evaluate(
         iou_type: what is compared: ``"segm"`` masks, ``"boundary"`` their boundaries, ``"bbox"`` boxes.
         category_ids: only these; by default all of the data set.
         image_ids: only these; by default all of the data set, those without a detection included.
+        source: what the results are called in errors; by default their file, or "results".
 
     Returns:
         ``AP`` (mean over the IoU thresholds 0.50, 0.55, ..., 0.95), ``AP50``, ``AP75``, and AP of small, medium and
@@ -56,7 +58,7 @@ def evaluate(
     if iou_type not in get_args(IouType):
         raise ParamsError(f"iou_type must be one of {', '.join(get_args(IouType))}, got {iou_type!r}")
     dataset = annotations if isinstance(annotations, CocoDataset) else CocoDataset.from_file(annotations)
-    source = str(results) if isinstance(results, str | Path) else "results"
+    source = source or (str(results) if isinstance(results, str | Path) else "results")
     detections: list[Mapping[str, Any]] = (
         list(read_results(results)) if isinstance(results, str | Path) else list(results)
     )
