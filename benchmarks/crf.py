@@ -197,7 +197,7 @@ def bandwidth(image: np.ndarray, repeats: int) -> None:
     values = np.random.default_rng(0).random((1, lattice.size), dtype=np.float32)
     out = np.empty_like(values)
     passed = measure(lambda: lattice.filter(values, out=out), max(9, repeats))[1]
-    # Corners and weights are read twice (splat and slice), the neighbours and two values per axis once, in and out once.
+    # Corners and weights are read twice (splat, slice), neighbours and two values per axis once, in and out once.
     axes = lattice.dimension + 1
     moved = 2 * (lattice.corners.nbytes + lattice.weights.nbytes) + lattice.around.nbytes
     moved += axes * lattice.vertices * 8 + 2 * values.nbytes
@@ -212,17 +212,26 @@ def bandwidth(image: np.ndarray, repeats: int) -> None:
 
 def startup() -> None:
     """Import and first call in fresh processes, with Numba's cache filled."""
-    for name, code in (
-        ("import crispmask.crf", "import crispmask.crf"),
-        ("import and first result", "import numpy as np; from crispmask.crf import *; im = np.zeros((9, 9, 3), np.uint8); "
-         "DenseCRF(np.zeros((2, 9, 9)), [Bilateral(im, 9, 9, 1), Gaussian(1, 1)]).run()"),
-    ):  # fmt: skip
-        times = []
+    first = (
+        "import numpy as np; from crispmask.crf import Bilateral, DenseCRF, Gaussian; "
+        "kernels = [Bilateral(np.zeros((9, 9, 3), np.uint8), 9, 9, 1), Gaussian(1, 1)]; "
+        "DenseCRF(np.zeros((2, 9, 9)), kernels).run()"
+    )
+    for name, code in (("import crispmask.crf", "import crispmask.crf"), ("import and first result", first)):
+        walls, cpus = [], []
         for _ in range(4):
-            start = time.perf_counter()
+            before, start = children_cpu(), time.perf_counter()
             subprocess.run([sys.executable, "-c", code], check=True)
-            times.append(time.perf_counter() - start)
-        print(f"- Fresh process, {name}: {statistics.median(times):.2f} s (Python itself included).")
+            walls.append(time.perf_counter() - start)
+            cpus.append(children_cpu() - before)
+        wall, cpu = statistics.median(walls), statistics.median(cpus)
+        print(f"- Fresh process, {name}: {wall:.2f} s ({cpu:.2f} s of processor time), Python itself included.")
+
+
+def children_cpu() -> float:
+    """Seconds of processor time that finished child processes took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def peak_memory(image: str, size: int) -> str:

@@ -47,7 +47,7 @@ def lattice_matrix(kernel: Any, grid: tuple[int, ...]) -> np.ndarray:
     return kernel.weight * (matrix if kernel.self_term else matrix - np.diag(np.diag(matrix)))
 
 
-@pytest.mark.parametrize("labels", [1, 2, 3, 8, 9, 21])
+@pytest.mark.parametrize("labels", [1, 2, 3, 9])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("self_term", [True, False])
 @pytest.mark.parametrize("compatibility", ["potts", "vector", "matrix", "asymmetric"])
@@ -224,9 +224,7 @@ def test_one_lattice_serves_many_unaries_in_threads(astronaut: np.ndarray) -> No
     rng = np.random.default_rng(8)
     shared = [Bilateral(image, 30, 10, 3), Gaussian(1, 1)]
     unaries = [smooth_unary(rng, 2 + i % 3, image.shape[:2]) for i in range(9)]
-    expected = [
-        DenseCRF(unary, [Bilateral(image, 30, 10, 3), Gaussian(1, 1)]).run(5).marginals for unary in unaries
-    ]
+    expected = [DenseCRF(unary, [Bilateral(image, 30, 10, 3), Gaussian(1, 1)]).run(5).marginals for unary in unaries]
     for threads in (1, 2, 8):
         with ThreadPoolExecutor(threads) as pool:
             results = list(pool.map(lambda unary: DenseCRF(unary, shared).run(5).marginals, unaries))

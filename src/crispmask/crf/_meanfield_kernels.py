@@ -8,7 +8,7 @@ updated, so the probabilities can be overwritten in place.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,12 +29,12 @@ class Kernels(NamedTuple):
     labels: Any
 
 
-@lru_cache(maxsize=None)
+@cache
 def make(corner_count: int) -> Kernels:
     """Updates for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
     D = corner_count
 
-    def two_labels(  # type: ignore[no-untyped-def]
+    def two_labels(
         difference, own, state, width, read, write, last,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
@@ -49,7 +49,7 @@ def make(corner_count: int) -> Kernels:
         smooth = taps_y.shape[0] > 0 and read
         radius = taps_y.shape[0] - 1 if smooth else 0
         padded = np.zeros(width + 2 * max(0, taps_x.shape[0] - 1), np.float32)
-        ring = np.empty((2 * radius + 1, width), np.float32)
+        ring = np.zeros((2 * radius + 2, width), np.float32)
         row = np.empty(width, np.float32)
         x = np.empty(width, np.float32)
         if write:
@@ -68,7 +68,7 @@ def make(corner_count: int) -> Kernels:
                 ahead = y + radius
                 if ahead < height:
                     there = state[ahead * width : (ahead + 1) * width]
-                    horizontal(there, pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % ring.shape[0]])
+                    horizontal(there, pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, row)
                 for i in range(size):
                     x[i] += row[i]
@@ -91,7 +91,7 @@ def make(corner_count: int) -> Kernels:
                     for m in range(D):
                         new[corners[m, start + i]] += weights[m, start + i] * value
 
-    def labels(  # type: ignore[no-untyped-def]
+    def labels(
         unary, extra, own, negative_compatibility, state, lanes, width, read, write,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
@@ -105,7 +105,7 @@ def make(corner_count: int) -> Kernels:
         smooth = taps_y.shape[0] > 0 and read
         radius = taps_y.shape[0] - 1 if smooth else 0
         padded = np.zeros((width + 2 * max(0, taps_x.shape[0] - 1)) * lanes, np.float32)
-        ring = np.empty((2 * radius + 1, width * lanes), np.float32)
+        ring = np.zeros((2 * radius + 2, width * lanes), np.float32)
         message = np.empty(width * lanes, np.float32)
         mixed = np.empty(lanes, np.float32)
         ones = np.ones(LANES, np.float32)
@@ -122,7 +122,7 @@ def make(corner_count: int) -> Kernels:
                 ahead = y + radius
                 if ahead < height:
                     below = state[ahead * width * lanes : (ahead + 1) * width * lanes]
-                    horizontal(below, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % ring.shape[0]])
+                    horizontal(below, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)])
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, message)
             else:
                 message[:] = np.float32(0)

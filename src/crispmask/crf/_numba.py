@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -45,10 +45,10 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 @intrinsic
-def _float_of_bits(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001
+def _float_of_bits(typingctx: Any, bits: Any) -> Any:
     """The float32 whose bits are those of an int32."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
@@ -66,7 +66,7 @@ def _place(context: Any, builder: Any, array_type: Any, array: Any, index: Any) 
 
 
 def _scaling(accumulate: bool) -> Any:
-    def scale(typingctx: Any, target: Any, i: Any, source: Any, j: Any, weight: Any) -> Any:  # noqa: ARG001
+    def scale(typingctx: Any, target: Any, i: Any, source: Any, j: Any, weight: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             undefined = ir.Constant(_VECTOR, ir.Undefined)
             first = builder.insert_element(undefined, args[4], ir.Constant(ir.IntType(32), 0))
@@ -86,7 +86,7 @@ def _scaling(accumulate: bool) -> Any:
 
 
 def _reduction(name: str, *start: float) -> Any:
-    def reduce(typingctx: Any, source: Any, j: Any) -> Any:  # noqa: ARG001
+    def reduce(typingctx: Any, source: Any, j: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             values = builder.load(_place(context, builder, signature.args[0], args[0], args[1]), align=4)
             single = ir.FloatType()
@@ -107,7 +107,7 @@ total = _reduction("fadd", 0.0)  # sum(source[j : j + LANES])
 
 
 @relaxed_jit
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """exp of a float32 in [-87, 88], to 2 units in the last place; unlike `math.exp` it vectorises (10 times faster).
 
     Cephes' expf: 2^n times a polynomial of the remainder.

@@ -1,6 +1,6 @@
 """The fully connected CRF of P. Krähenbühl and V. Koltun, NIPS 2011, on any number of labels and any features.
 
-    E(x) = Σ_i ψ(x_i) + Σ_{i<j} μ(x_i, x_j) Σ_m w_m k_m(f_i, f_j)
+E(x) = Σ_i ψ(x_i) + Σ_{i<j} μ(x_i, x_j) Σ_m w_m k_m(f_i, f_j)
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Kernel:
         self.normalization = check(normalization)
         self.self_term = bool(self_term)
 
-    def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:  # noqa: ARG002
+    def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (d, N)."""
         return self._features
 
@@ -122,12 +122,12 @@ class Bilateral(Kernel):
         self._image = array
         self.shape = array.shape[:2]
         self.theta_alpha = bandwidths(theta_alpha, "theta_alpha")
-        (self.theta_beta,) = bandwidths(theta_beta, "theta_beta", 1)
+        self.theta_beta = bandwidths(theta_beta, "theta_beta", 1)[0]
         self.weight = _weight(weight)
         self.normalization = check(normalization)
         self.self_term = bool(self_term)
 
-    def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:  # noqa: ARG002
+    def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (2 + C, H * W): column, row, channels, each divided by its bandwidth."""
         height, width, channels = self._image.shape
         features = np.empty((2 + channels, height, width), np.float32)
@@ -166,8 +166,8 @@ class Gaussian:
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (2, H * W): column and row, divided by the bandwidth."""
         rows, columns = np.indices(_image_grid(grid), np.float32)
-        theta_y, theta_x = np.float32(self.theta_gamma)
-        return np.stack([columns / theta_x, rows / theta_y]).reshape(2, -1)
+        theta_y, theta_x = self.theta_gamma
+        return np.stack([columns / np.float32(theta_x), rows / np.float32(theta_y)]).reshape(2, -1)
 
     def message(self, grid: tuple[int, ...]) -> Message:
         """The kernel's message on an image of shape `grid`, (H, W).
@@ -365,4 +365,4 @@ def _check_iterations(iterations: int) -> None:
 def _image_grid(grid: tuple[int, ...]) -> tuple[int, int]:
     if len(grid) != 2:
         raise ShapeError(f"the Gaussian kernel needs an image grid, a unary of shape (L, H, W); the points are {grid}")
-    return grid  # type: ignore[return-value]
+    return grid[0], grid[1]

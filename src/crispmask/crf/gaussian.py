@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.crf.normalization import Normalization, factors
+from crispmask.errors import ShapeError, ValueRangeError
 
 # Standard deviations after which the kernel is cut: it has fallen to 3e-4 of its peak there.
 TRUNCATE = 4.0
@@ -27,7 +27,7 @@ class GaussianFilter:
         normalization: "none", "before", "after" or "symmetric"; see `crispmask.crf.dense`.
 
     Attributes:
-        taps: for y and x, float32 half kernels; entry t is the weight at distance t.
+        taps: for y and x, float32 half kernels (1 + 4n,); entry t is the weight at distance t.
         pre, post: for y and x, the factors on the input and on the output.
 
     Raises:
@@ -82,20 +82,24 @@ class GaussianFilter:
         return np.outer(self.pre[0] * self.post[0], self.pre[1] * self.post[1]).astype(np.float32)
 
 
-def bandwidths(theta: float | tuple[float, ...], name: str, count: int = 2) -> tuple[float, ...]:
-    """`count` positive finite numbers from one or from `count` of them."""
+def bandwidths(theta: float | tuple[float, float], name: str, count: int = 2) -> tuple[float, float]:
+    """Two positive finite numbers from one, or (if `count` is 2) from two; ValueRangeError for anything else."""
     try:
         values = np.broadcast_to(np.asarray(theta, np.float64), (count,))
     except (TypeError, ValueError):
-        raise ValueRangeError(f"{name} must be one number or {count} of them, got {theta!r}") from None
+        many = " or two" if count == 2 else ""
+        raise ValueRangeError(f"{name} must be one number{many}, got {theta!r}") from None
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueRangeError(f"{name} must be positive and finite, got {theta!r}")
-    return tuple(float(v) for v in values)
+    return float(values[0]), float(values[-1])
 
 
 def _half_kernel(theta: float, length: int) -> NDArray[np.float32]:
-    radius = max(0, min(math.ceil(TRUNCATE * theta), length - 1))
-    return np.exp(-0.5 * (np.arange(radius + 1) / theta) ** 2).astype(np.float32)
+    """Weights at distances 0, 1, .., filled up with zeros to 1 + 4n, as the compiled loops want them."""
+    radius = min(math.ceil(TRUNCATE * theta), length - 1)
+    taps = np.zeros(1 + 4 * -(-radius // 4), np.float32)
+    taps[: radius + 1] = np.exp(-0.5 * (np.arange(radius + 1) / theta) ** 2)
+    return taps
 
 
 def _row_sums(taps: NDArray[np.float32], length: int) -> NDArray[np.float64]:

@@ -120,7 +120,7 @@ def _checked(features: ArrayLike) -> NDArray[np.float32]:
         raise ShapeError(f"features must have shape (d, N), got {array.shape}")
     d, n = array.shape
     if not 1 <= d <= MAX_DIMENSION:
-        raise ShapeError(f"features must have 1 to {MAX_DIMENSION} dimensions, got {d}; reduce them, for example by PCA")
+        raise ShapeError(f"features must have 1 to {MAX_DIMENSION} dimensions, got {d}; reduce them, say by PCA")
     if n < 1 or n >= 2**31:
         raise ShapeError(f"features must hold at least one point and fewer than 2^31, got {n}")
     return array

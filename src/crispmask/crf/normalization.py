@@ -17,7 +17,8 @@ _EPSILON = 1e-20
 def check(normalization: str) -> Normalization:
     """The name, if it is known, else ValueRangeError."""
     if normalization not in get_args(Normalization):
-        raise ValueRangeError(f"normalization must be one of {', '.join(get_args(Normalization))}, got {normalization!r}")
+        known = ", ".join(get_args(Normalization))
+        raise ValueRangeError(f"normalization must be one of {known}, got {normalization!r}")
     return normalization  # type: ignore[return-value]
 
 
