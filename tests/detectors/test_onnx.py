@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import crispmask
 from crispmask.detectors import load_detector
 from crispmask.errors import ModelError
 
@@ -108,6 +113,29 @@ def test_outputs_that_are_not_detections(tmp_path, found):
 def test_absurd_numbers_of_threads(tmp_path):
     detector = load_detector(write_model(tmp_path / "one.onnx", FACTS, found=objects([0, 0, 9, 9])), threads=10**6)
     assert len(detector(np.zeros((40, 60, 3), np.uint8))) == 1
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "1"), ("0", "0")])
+def test_nothing_is_reported_to_anybody(chosen, expected):
+    """The variable must be set before the package is imported, and what the user says counts."""
+    code = """
+        import os, sys
+        from crispmask.detectors.runtime import onnx_runtime
+        assert "onnxruntime" not in sys.modules
+        onnx_runtime()
+        print(os.environ["ORT_DISABLE_TELEMETRY"])
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path)} | ({"ORT_DISABLE_TELEMETRY": chosen} if chosen else {})
+    lines = "\n".join(line.strip() for line in code.splitlines())
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == f"{expected}\n"
+
+
+def test_only_one_place_imports_the_runtime():
+    package = Path(crispmask.__file__).parent
+    importing = [path.name for path in package.rglob("*.py") if "import onnxruntime" in path.read_text("utf-8")]
+    assert importing == ["runtime.py"]
 
 
 def test_names_what_can_be_given():

@@ -64,12 +64,14 @@ def _version(package: str) -> str | None:
 
 
 def _providers(problems: list[str]) -> str:
+    from crispmask.detectors.runtime import onnx_runtime
+
     try:
-        import onnxruntime
+        found = onnx_runtime().get_available_providers()
     except Exception as error:  # a broken native library raises what it likes
         problems.append(f"ONNX Runtime cannot be imported: {error}")
         return "unknown"
-    return ", ".join(onnxruntime.get_available_providers())
+    return ", ".join(found)
 
 
 def _cache() -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from crispmask.detectors.files import checksum
 from crispmask.detectors.paste import paste_window
+from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError
 from crispmask.image import as_image
 from crispmask.instances import Instances
@@ -36,8 +37,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: Path, name: str | None = None, threads: int = 0) -> None:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime()
         self.name = name or str(path)
         if not Path(path).is_file():
             raise ModelError(f"there is no model file {path}")
@@ -133,7 +133,5 @@ def network_input(
 
 def _providers() -> list[str]:
     """The GPU where ONNX Runtime has one, then the CPU."""
-    import onnxruntime
-
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return [p for p in wanted if p in onnxruntime.get_available_providers()]
+    return [p for p in wanted if p in onnx_runtime().get_available_providers()]

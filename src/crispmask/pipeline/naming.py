@@ -20,7 +20,7 @@ def relative_names(sources: Iterable[str | Path], photos: Iterable[Path]) -> dic
         photos: what `crispmask.image.find_images` found there.
     """
     files = [Path(os.path.abspath(photo)) for photo in photos]  # noqa: PTH100 - resolve() would follow links
-    folders = [Path(os.path.abspath(source)) for source in sources if Path(source).is_dir()]  # noqa: PTH100
+    folders = [Path(os.path.abspath(source)) for source in sources if os.path.isdir(source)]  # noqa: PTH100, PTH112
     loose = [file.parent for file in files if not any(file.is_relative_to(folder) for folder in folders)]
     try:
         root = Path(os.path.commonpath([*folders, *loose]))

@@ -18,6 +18,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from crispmask.detectors.onnx import FORMAT, network_input
+from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError
 from crispmask.files import replacing
 from crispmask.image import read_image
@@ -187,9 +188,7 @@ def check_export(
     Raises:
         ModelError: boxes more than 1 px apart, or probabilities more than 0.02.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = {"boxes": 0.0, "scores": 0.0, "masks": 0.0, "compared": 0.0}
     reference = rounded_to_half(network) if half else network
     for image in images:
