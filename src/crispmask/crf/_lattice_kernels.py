@@ -82,6 +82,8 @@ class Kernels(NamedTuple):
     build: Any
     neighbours: Any
     diagonal: Any
+    splat: Any
+    gather: Any
 
 
 @cache
@@ -273,7 +275,22 @@ def make(d: int, words: int) -> Kernels:
                     value += weights[m, i] * between[m, k] * weights[k, i]
             out[i] = value
 
-    return Kernels(jit(build), jit(neighbours), jit(diagonal))
+    def splat(corners, weights, inputs, values):
+        """Spread one channel (N,) over the vertices (M + 1,)."""
+        values[:] = np.float32(0)
+        for i in range(inputs.shape[0]):
+            for m in range(D):
+                values[corners[m, i]] += weights[m, i] * inputs[i]
+
+    def gather(corners, weights, values, alpha, out):
+        """Read one channel (N,) back from the vertices (M + 1,)."""
+        for i in range(out.shape[0]):
+            received = np.float32(0)
+            for m in range(D):
+                received += weights[m, i] * values[corners[m, i]]
+            out[i] = alpha * received
+
+    return Kernels(jit(build), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
 
 
 @relaxed_jit
@@ -307,22 +324,3 @@ def blur_lanes(values, spare, around, lanes, reverse):
                 add_scaled(spare, here + k, values, forth + k, np.float32(0.5))
         spare[count * lanes :] = np.float32(0)
         values, spare = spare, values
-
-
-@relaxed_jit
-def splat(corners, weights, inputs, values):
-    """Spread one channel (N,) over the vertices (M + 1,)."""
-    values[:] = np.float32(0)
-    for i in range(inputs.shape[0]):
-        for m in range(corners.shape[0]):
-            values[corners[m, i]] += weights[m, i] * inputs[i]
-
-
-@relaxed_jit
-def gather(corners, weights, values, alpha, out):
-    """Read one channel (N,) back from the vertices (M + 1,)."""
-    for i in range(out.shape[0]):
-        total = np.float32(0)
-        for m in range(corners.shape[0]):
-            total += weights[m, i] * values[corners[m, i]]
-        out[i] = alpha * total

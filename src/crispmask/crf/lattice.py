@@ -106,10 +106,10 @@ class PermutohedralLattice:
         first = np.empty(self.vertices + 1, np.float32)
         second = np.empty_like(first)
         for channel, result in zip(array, out, strict=True):
-            kernels.splat(self.corners, self.weights, channel, first)
+            self._kernels.splat(self.corners, self.weights, channel, first)
             kernels.blur(first, second, self.around, reverse)
             blurred = second if self.dimension % 2 == 0 else first  # where d + 1 swaps end
-            kernels.gather(self.corners, self.weights, blurred, self.alpha, result)
+            self._kernels.gather(self.corners, self.weights, blurred, self.alpha, result)
         return out
 
 
