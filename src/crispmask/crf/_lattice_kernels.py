@@ -318,9 +318,13 @@ def blur_lanes(values, spare, around, lanes, reverse):
         for vertex in range(count):
             back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
             here = vertex * lanes
-            for k in range(0, lanes, LANES):
-                set_scaled(spare, here + k, values, here + k, np.float32(1))
-                add_scaled(spare, here + k, values, back + k, np.float32(0.5))
+            whole = lanes // LANES * LANES
+            for k in range(0, whole, LANES):  # halves are exact, so this rounds as old + (one + other) / 2 does
+                set_scaled(spare, here + k, values, back + k, np.float32(0.5))
                 add_scaled(spare, here + k, values, forth + k, np.float32(0.5))
+                add_scaled(spare, here + k, values, here + k, np.float32(1))
+            for k in range(whole, lanes):
+                pair = values[back + k] + values[forth + k]
+                spare[here + k] = values[here + k] + np.float32(0.5) * pair
         spare[count * lanes :] = np.float32(0)
         values, spare = spare, values
