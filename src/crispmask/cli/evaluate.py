@@ -96,7 +96,7 @@ def _show(table: dict[str, dict[str, dict[str, float]]]) -> None:
     reference, *others = table
     grid = Table(box=box.SIMPLE_HEAD, title="Average precision, %", title_style="bold", title_justify="left")
     grid.add_column("", style="dim", no_wrap=True)
-    grid.add_column("", overflow="fold")
+    grid.add_column("", overflow="fold", min_width=8)  # "  change" in one line
     for metric in table[reference]["segm"]:
         grid.add_column(metric, justify="right", no_wrap=True)
     for kind, label in TYPES.items():
