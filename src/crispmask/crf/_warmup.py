@@ -10,7 +10,7 @@ from crispmask.crf.dense import Bilateral, DenseCRF, Gaussian, Kernel
 def warmup() -> None:
     """Compile the inference for colour images (d = 5) and for two-dimensional features (d = 2), or load it.
 
-    Takes about a minute the first time, and half a second once Numba's cache holds the machine code (see
+    Takes about twenty seconds the first time, and half a second once Numba's cache holds the machine code (see
     NUMBA_CACHE_DIR). Other dimensions compile on their first use.
     """
     image = np.zeros((2, 2, 3), np.uint8)
