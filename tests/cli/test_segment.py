@@ -215,7 +215,7 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
     assert stopped.stderr == "Interrupted: the same command goes on from here.\n"
     refused = invoke("segment", source, "-o", out, "--score", 0.1)
     assert refused.exit_code == 1
-    assert "score was 0.5, is 0.1" in refused.stderr
+    assert "score was 0.7, is 0.1" in refused.stderr
     resumed = invoke("segment", source, "-o", out)
     assert resumed.exit_code == 0
     assert resumed.stderr == "Going on with an interrupted run, which had finished 2 of 3 photos.\n"

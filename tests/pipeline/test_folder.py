@@ -18,7 +18,7 @@ from crispmask.pipeline import Settings, process, segment_folder
 
 NAMES = ["a.jpg", "b.png", "d.webp", "e.png", "sub/a.jpg", "sub/deep/c.png"]
 # One iteration: these tests are about files.
-SETTINGS = Settings(params=CRFParams(iterations=1))
+SETTINGS = Settings(score=0.5, params=CRFParams(iterations=1))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -195,7 +195,7 @@ def test_killed_and_continued_equals_undisturbed(photos, tmp_path, blob_detector
         def arm(k):
             if k == 4:
                 photo.Image.Image.save = save_half
-        settings = Settings(params=CRFParams(iterations=1))
+        settings = Settings(score=0.5, params=CRFParams(iterations=1))
         segment_folder([sys.argv[2]], sys.argv[3], fakes.BlobDetector(arm), settings)
     """
     out, fakes = tmp_path / "out", Path(__file__).with_name("conftest.py")
@@ -218,7 +218,7 @@ def test_continuing_with_other_settings_is_refused(photos, tmp_path, blob_detect
     with pytest.raises(KeyboardInterrupt):
         segment_folder([photos], out, blob_detector(interrupt_at(3)), SETTINGS)
     before = contents(out)
-    other = Settings(params=CRFParams(iterations=1, theta_beta=7.0))
+    other = Settings(score=0.5, params=CRFParams(iterations=1, theta_beta=7.0))
     with pytest.raises(ParamsError, match=r"theta_beta was 5\.0, is 7\.0"):
         segment_folder([photos], out, blob_detector(), other)
     strange = blob_detector()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crispmask.cli.console import say, waiting
+from crispmask.params import DEFAULT_SCORE
 
 if TYPE_CHECKING:
     from crispmask.instances import Instances
@@ -60,7 +61,7 @@ def _step(what: str) -> Iterator[None]:
 def _describe(before: Instances, after: Instances, names: dict[int, str]) -> str:
     """What was found, and how much of the masks changed."""
     if not len(before):
-        return "found nothing with a score of 50 % or more"
+        return f"found nothing with a score of {DEFAULT_SCORE:.0%} or more"
     found = ", ".join(f"{names[int(c)]} ({s:.0%})" for c, s in zip(before.category_ids, before.scores, strict=True))
     changed = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
     pixels = sum(int(window.mask.sum()) for window in before.windows)

@@ -11,7 +11,7 @@ import typer
 from crispmask.cli.console import complain, note, progress_bar, say, waiting
 from crispmask.cli.options import options_from
 from crispmask.errors import ParamsError
-from crispmask.params import CRFParams
+from crispmask.params import DEFAULT_SCORE, CRFParams
 
 if TYPE_CHECKING:
     from crispmask.pipeline import PhotoDone, Report
@@ -27,7 +27,9 @@ def segment(
     detector: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded' (people), or an ONNX file.")
     ] = "embedded",
-    score: Annotated[float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")] = 0.5,
+    score: Annotated[
+        float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")
+    ] = DEFAULT_SCORE,
     params: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="CRF parameters: 'default', 'paper', or a TOML file.")
     ] = "default",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-EMBEDDED_SHA256 = ""
+EMBEDDED_SHA256 = "727fe80317b67def1380edb10848700fffba3f5feccf1acbec1b84c279a68e89"
 
 
 def embedded_model_path() -> Path:

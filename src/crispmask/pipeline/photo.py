@@ -15,7 +15,7 @@ from crispmask.draw import before_after
 from crispmask.errors import ParamsError
 from crispmask.files import replacing
 from crispmask.instances import Instances
-from crispmask.params import CRFParams
+from crispmask.params import DEFAULT_SCORE, CRFParams
 from crispmask.refinement import refine_instances
 
 
@@ -34,7 +34,7 @@ class Settings:
     """
 
     params: CRFParams = field(default_factory=CRFParams)
-    score: float = 0.5
+    score: float = DEFAULT_SCORE
     refine: bool = True
     joint: bool = False
 

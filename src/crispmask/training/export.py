@@ -114,7 +114,7 @@ def export_onnx(
     *,
     focus: list[str] | None = None,
     category_ids: list[int] | None = None,
-    min_size: int = 640,
+    min_size: int = 512,
     max_size: int = 1024,
     half: bool = True,
     photos: list[Path] | None = None,

@@ -18,7 +18,7 @@ def build_model(
     variant: str = "lite2",
     channels: int = 128,
     pretrained: bool = True,
-    min_size: int = 640,
+    min_size: int = 512,
     max_size: int = 1024,
 ) -> MaskRCNN:
     """A Mask R-CNN of about 10 M parameters.
