@@ -13,7 +13,9 @@ takes, and one thread. Those that need a trimap get an unknown band in proportio
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import math
 import statistics
 import time
@@ -239,7 +241,8 @@ def score(sample: Sample, method: Method, settings: dict[str, Any]) -> Score:
     coarse = sample.coarse.mask(0)
     start = time.process_time()  # of one thread each: other work on the machine does not count
     try:
-        refined = method.run(sample, **settings)
+        with contextlib.redirect_stdout(io.StringIO()):  # PyMatting's remarks would tear the table
+            refined = method.run(sample, **settings)
     except ValueError:  # PyMatting, where the band leaves nothing known inside or outside
         refined = np.zeros_like(coarse)
     seconds = time.process_time() - start
@@ -302,7 +305,7 @@ def detected(photo: Photo, detector: Detector) -> Iterator[Sample]:
 
 def row(method: Method, settings: dict[str, Any], objects: list[Sample], shown: str) -> str:
     """A line of the table."""
-    method.run(objects[0], **settings)  # imports, compiles
+    score(objects[0], method, settings)  # imports, compiles
     scores = [score(sample, method, settings) for sample in objects]
     seconds = statistics.median(s.seconds for s in scores)
     cells = [f"{1000 * seconds:.1f} ms"]
@@ -333,7 +336,7 @@ def main() -> None:
     kinds = {kind: [s for photo in chosen for s in degraded(photo, kind)] for kind in COARSENERS}
     if arguments.detector:
         detector = load_detector(arguments.detector)
-        kinds[f"detections of {detector.name}"] = [s for photo in chosen for s in detected(photo, detector)]
+        kinds[f"detections of {Path(detector.name).name}"] = [s for photo in chosen for s in detected(photo, detector)]
     for kind, objects in kinds.items():
         if not objects:
             print(f"\n{kind}: no object to refine")
