@@ -2,7 +2,8 @@
 
 python examples/rgb_lab.py -o rgb_lab.png
 
-Red china on brown wood: in RGB a shadow is as far away as another colour, in Lab it mostly moves along L.
+Distances in Lab are nearer to those that the eye sees, and smaller in number, hence the other bandwidth. On this photo
+of red china on brown wood both find the rim.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from crispmask.colour import rgb_to_lab
 from crispmask.unary import log_odds, soften, unary_energies
 
 # Corners as (row, column) in the photo of 400x600 pixels, clicked in a hurry.
-CORNERS = [(14, 180), (10, 330), (60, 420), (150, 475), (290, 455), (385, 300), (370, 160), (250, 70), (110, 90)]
+CORNERS = [
+    (30, 180),
+    (10, 320),
+    (60, 410),
+    (150, 470),
+    (290, 460),
+    (365, 370),
+    (390, 280),
+    (365, 150),
+    (250, 70),
+    (110, 90),
+]
 
 
 def crf(colours: np.ndarray, theta_beta: float, unary: np.ndarray) -> DenseCRF:
