@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import warnings
@@ -300,13 +301,16 @@ def test_loops_of_links_end(tree, pattern):
     assert names(tree, [tree / pattern]) == ["a.png", "b.JPG", "deep/er/c.webp", "deep/photo[1].png"]
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the administrator may enter every folder")
-def test_folders_that_may_not_be_entered_are_left_out(tree):
-    (tree / "deep").chmod(0o600)
-    try:
-        assert names(tree, [tree]) == ["a.png", "b.JPG"]
-    finally:
-        (tree / "deep").chmod(0o700)
+def test_folders_that_may_not_be_entered_are_left_out(tree, monkeypatch):
+    scandir = os.scandir
+
+    def barred(path="."):  # a mode would not bar the administrator, as whom containers run tests
+        if Path(os.fsdecode(path)).name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", barred)
+    assert names(tree, [tree]) == ["a.png", "b.JPG"]
 
 
 def test_hidden_files_only_where_they_are_named(tree):

@@ -294,5 +294,6 @@ def _positions_and_colours(image: np.ndarray, s: np.ndarray, sc: np.ndarray) -> 
 
 def _fill_positions(features: np.ndarray, s: np.ndarray) -> None:
     height, width = features.shape[1:]
-    features[0] = np.arange(width, dtype=np.float32) / s[0]
-    features[1] = (np.arange(height, dtype=np.float32) / s[1])[:, np.newaxis]
+    with np.errstate(over="ignore"):  # the lattice refuses infinite features in its own words
+        features[0] = np.arange(width, dtype=np.float32) / s[0]
+        features[1] = (np.arange(height, dtype=np.float32) / s[1])[:, np.newaxis]
