@@ -81,6 +81,10 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
     parts = train([tiny_coco], tmp_path / "parts", CONFIG, focus=["disc"], workers=0)
     a, b = (torch.load(path, weights_only=True) for path in (whole, parts))
     assert a["step"] == b["step"] == 3
+    # Step 2 was logged before the stop and again after it: one row each is left, and the losses are the same.
+    logs = [(path.parent / "log.csv").read_text().splitlines() for path in (whole, parts)]
+    assert logs[0][0].startswith("step,loss_classifier,")
+    assert [line.rpartition(",")[0] for line in logs[0]] == [line.rpartition(",")[0] for line in logs[1]]
     for part in ("model", "average"):
         assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
 

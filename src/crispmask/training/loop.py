@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from crispmask.errors import CrispmaskError, DataError, ModelError, ParamsError
-from crispmask.files import replacing
+from crispmask.files import replacing, write_text
 from crispmask.training.checkpoint import read_checkpoint
 from crispmask.training.config import TrainingConfig
 from crispmask.training.data import Photo, TrainingSet, read_photos
@@ -111,6 +111,7 @@ def train(
         with replacing(checkpoint) as partial:
             torch.save(state, partial)
 
+    _cut_log(output / "log.csv", step)
     with (output / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
         for batch in loader:
@@ -135,6 +136,8 @@ def train(
             average.update_parameters(model)
             step += 1
             values = {name: round(value.item(), 4) for name, value in losses.items()}
+            if file.tell() == 0:
+                log.writerow(["step", *values, "seconds"])
             log.writerow([step, *values.values(), round(time.perf_counter() - started, 3)])
             if on_step:
                 on_step(step, values)
@@ -142,6 +145,14 @@ def train(
                 file.flush()
                 save()
     return checkpoint
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop the rows after a step: those that a killed run wrote past its last checkpoint will be written again."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not line[0].isdigit() or int(line.partition(",")[0]) <= step]
+        write_text(path, "".join(kept) if step else "")
 
 
 class _From(Dataset):
