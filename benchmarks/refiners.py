@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_api
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from crispmask import CRFParams, Instances, read_image, refine
 from crispmask.coco import CocoDataset, segmentation_to_mask
+from crispmask.coco.matching import mask_overlaps
 from crispmask.detectors import Detector, load_detector
 from crispmask.detectors.paste import paste_window
 
@@ -248,16 +248,8 @@ def score(sample: Sample, method: Method, settings: dict[str, Any]) -> Score:
     seconds = time.process_time() - start
     kept = not refined.any()
     pair = coarse, coarse if kept else refined
-    ious = [overlaps(mask, sample.truth) for mask in pair]
+    ious = [mask_overlaps(mask, sample.truth) for mask in pair]
     return Score(seconds, (ious[0][0], ious[1][0]), (ious[0][1], ious[1][1]), kept)
-
-
-def overlaps(mask: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """IoU, and boundary IoU (Cheng et al., 2021) with boundaries as wide as 2 % of the image's diagonal."""
-    runs = [coco_api.encode(np.asfortranarray(m, np.uint8)[..., None])[0] for m in (mask, truth)]
-    boundaries = [coco_api.rleToBoundary(r, 0.02) for r in runs]
-    area, boundary = (float(coco_api.iou([a], [b], [0])[0][0]) for a, b in (runs, boundaries))
-    return area, boundary
 
 
 Photo = tuple[np.ndarray, Instances]
@@ -297,7 +289,7 @@ def detected(photo: Photo, detector: Detector) -> Iterator[Sample]:
     image, annotated = photo
     truths = list(annotated.masks())
     for one in detector(image):
-        ious = [overlaps(one.mask(0), truth)[0] for truth in truths]
+        ious = [mask_overlaps(one.mask(0), truth)[0] for truth in truths]
         if ious and max(ious) >= 0.5:
             truth = truths.pop(int(np.argmax(ious)))
             yield Sample(image, truth, one, _side(one.boxes[0]) / 28)
