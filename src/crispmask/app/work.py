@@ -19,7 +19,7 @@ from crispmask.errors import ImageError, ShapeError
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refinement import refine_instances
+from crispmask.refinement import instance_crf, refine_instances
 
 CLOSE_UP = 520  # pixels
 
@@ -140,7 +140,11 @@ def divergence(scene: Scene, params: CRFParams, which: int | None = None) -> lis
         return []
     areas = [int(window.mask.sum()) for window in scene.before.windows]
     index = int(np.argmax(areas)) if which is None else which
-    return []  # REPLACE
+    if not areas[index]:
+        return []
+    crf, _ = instance_crf(scene.image, scene.before, index, params)
+    kl = crf.run(params.iterations, track=True).kl
+    return [] if kl is None else list(enumerate(kl.tolist()))
 
 
 def changes(before: Instances, after: Instances) -> str:
