@@ -63,6 +63,8 @@ def test_a_photo_a_slider_and_the_files(page, tmp_path):
     page.wait_for_function(
         "old => [...document.querySelectorAll('#compare img')].map(i => i.src).join() != old", arg=before
     )
+    open_tab(page, "Convergence")
+    page.wait_for_selector("#kl svg .mark-line path", state="attached", timeout=60_000)
     open_tab(page, "Files")
     page.wait_for_function("document.querySelector('#command')?.innerText.includes('--theta-beta 15')")
     assert "theta_beta = 15" in page.inner_text("#toml")

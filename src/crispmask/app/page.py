@@ -108,10 +108,12 @@ def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr
                         )
                     with gr.Tab("Convergence") as convergence:
                         curve = gr.LinePlot(
+                            _curve([]),
                             x="iteration",
                             y="KL",
                             x_title="iteration",
                             y_title="KL(Q‖P) up to log Z, nats",
+                            y_axis_format="~s",
                             height=320,
                             elem_id="kl",
                         )
@@ -158,7 +160,7 @@ def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr
             button.click(lambda params=params: settings(params), None, controls, **hidden).then(
                 actions.show, [scene, which, *controls], shown, **live
             )
-        gr.on([convergence.select, compare.change], actions.curve, [scene, which, *controls], curve, **live)
+        gr.on([convergence.select, *changed], actions.curve, [scene, which, *controls], curve, **live)
         prepare.click(actions.files, [scene, which, *controls], downloads, **hidden)
     page.queue(max_size=32, default_concurrency_limit=1)
     return page
@@ -257,10 +259,7 @@ class _Actions:
     @_refusing
     def curve(self, scene: work.Scene | None, which: str, *values: Any) -> Any:
         """KL over the iterations."""
-        import pandas
-
-        points = [] if scene is None else work.divergence(scene, params_from(values), _index(which))
-        return pandas.DataFrame(points, columns=["iteration", "KL"])
+        return _curve([] if scene is None else work.divergence(scene, params_from(values), _index(which)))
 
     @_refusing
     def files(self, scene: work.Scene | None, which: str, *values: Any) -> list[str]:
@@ -286,6 +285,13 @@ class _Actions:
         if not len(before):
             gr.Info("Nothing was found: lower the least score, draw a box, or scribble.")
         return [scene, choices, *self.show(scene, ALL, *values)]
+
+
+def _curve(points: list[tuple[int, float]]) -> Any:
+    """A table for the plot: numbers, also where there are none, else the plot takes them for names."""
+    import pandas
+
+    return pandas.DataFrame(points, columns=["iteration", "KL"], dtype=float)
 
 
 def _needed(photo: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
