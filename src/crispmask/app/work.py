@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,14 @@ class Scene:
 def read_photo(path: str | Path, max_pixels: int) -> NDArray[np.uint8]:
     """`read_image`, but refused from the header on above `max_pixels`; messages do not name the server's path."""
     path = Path(path)
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-        if width * height > max_pixels:
-            raise ImageError(
-                f"the image has {width * height / 1e6:.0f} megapixels, more than the {max_pixels / 1e6:.0f} that this "
-                "page takes: scale it down"
-            )
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass  # read_image says what is wrong with it
+    width = height = 0  # where the header cannot be read, read_image says why
+    with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as opened:
+        width, height = opened.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the image has {width * height / 1e6:.0f} megapixels, more than the {max_pixels / 1e6:.0f} that this page "
+            "takes: scale it down"
+        )
     try:
         return read_image(path)
     except ImageError as error:
