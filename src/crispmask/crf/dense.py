@@ -5,11 +5,12 @@ E(x) = Σ_i ψ(x_i) + Σ_{i<j} μ(x_i, x_j) Σ_m w_m k_m(f_i, f_j)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,6 +74,18 @@ class Kernel:
     def lattice(self) -> PermutohedralLattice:
         """The lattice of the features."""
         return PermutohedralLattice(self.features(self.shape))
+
+    def reweighted(self, weight: float, *, normalization: Normalization = "symmetric", self_term: bool = True) -> Self:
+        """The kernel with another weight, normalisation and self term; both share one lattice.
+
+        Raises:
+            ValueRangeError: a bad weight or normalization.
+        """
+        twin = copy(self)
+        twin.__dict__.pop("_message", None)
+        twin.lattice = self.lattice
+        twin.weight, twin.normalization, twin.self_term = _weight(weight), check(normalization), bool(self_term)
+        return twin
 
     @cached_property
     def _message(self) -> LatticeMessage:
@@ -254,12 +267,18 @@ class DenseCRF:
         messages = [kernel.message(self.grid) for kernel in self.kernels]
         return [m for m in messages if m.weight > 0]
 
-    def run(self, iterations: int = 10, track: bool = False) -> CRFResult:
+    def run(
+        self,
+        iterations: int = 10,
+        track: bool = False,
+        observe: Callable[[NDArray[np.float32]], None] | None = None,
+    ) -> CRFResult:
         """Mean-field inference: `iterations` parallel updates from softmax(-unary).
 
         Args:
             iterations: at least 0.
             track: also compute the KL divergence and the energy at every iteration (which takes as long again).
+            observe: called with the marginals, float32 (L, ...), of the start and of every iteration.
 
         Raises:
             ValueRangeError: a number of iterations that is not a whole number of at least 0; features that the
@@ -267,8 +286,15 @@ class DenseCRF:
         """
         _check_iterations(iterations)
         objective = Objective(self.unary, self.messages, self.penalty) if track else None
+
+        def watch(marginals: NDArray[np.float32]) -> None:
+            if objective:
+                objective.record(marginals)
+            if observe:
+                observe(marginals.reshape(self.shape))
+
         marginals = meanfield.infer(
-            self.unary, self.messages, self.penalty, int(iterations), objective.record if objective else None
+            self.unary, self.messages, self.penalty, int(iterations), watch if objective or observe else None
         )
         history: dict[str, Any] = objective.history() if objective else {}
         return CRFResult(marginals.reshape(self.shape), **history)
