@@ -50,7 +50,7 @@ class Trace:
 
     @property
     def unsettled(self) -> NDArray[np.float64]:
-        """Pixels whose label is not the last one, as a share of the first or last mask, the larger: float64 (T + 1,)."""
+        """Pixels whose label is not the last one, as a share of the first or last mask's: float64 (T + 1,)."""
         size = max(int(self.masks[0].sum()), int(self.masks[-1].sum()), 1)
         return np.asarray((self.masks != self.masks[-1]).sum(axis=(1, 2)) / size, np.float64)
 

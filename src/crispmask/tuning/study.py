@@ -7,6 +7,7 @@ torn line, and the file can no longer be read.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,8 +53,8 @@ class Study:
         self.path, self.method = Path(path), method
         settings = {"method": method, **settings}
         if restart:
-            for leftover in (self.path, Path(f"{self.path}-journal")):
-                leftover.unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             import optuna
@@ -62,14 +63,22 @@ class Study:
             raise MissingExtraError("optuna", "tune") from None
         self._optuna = optuna
         try:
-            url = f"sqlite:///{self.path.absolute().as_posix()}"
+            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": self._connect})
             self._study = optuna.create_study(
-                storage=url, study_name=_NAME, direction="maximize", load_if_exists=True, sampler=None
+                storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
             )
             known = self._study.user_attrs
             self.references = {name: _scores(found) for name, found in known.get("references", {}).items()}
             self.trials = [Trial(t.params, _scores(t.user_attrs["scores"])) for t in self._complete()]
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, KeyError, ValueError, TypeError):
+        except (
+            SQLAlchemyError,
+            sqlite3.Error,
+            optuna.exceptions.OptunaError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            TypeError,
+        ):
             raise DataError(
                 f"{self.path} is not a study of crispmask, or is damaged: choose another folder, or begin anew with "
                 "--restart"
@@ -80,6 +89,13 @@ class Study:
             self._study.set_user_attr("settings", dict(settings))
         for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # a killed run was at it
+
+    def _connect(self) -> sqlite3.Connection:
+        """A write-ahead log is whole after a kill at any moment, and does not wait for the disk at every commit."""
+        connection = sqlite3.connect(self.path, timeout=60)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
 
     def _complete(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
