@@ -120,10 +120,11 @@ def tune(
         }
         study = Study(output / "study.db", method, settings, restart)
     say(f"{count(len(task.photos), 'photo')}, {count(task.matches, 'matched object')}, {len(task.folds)} folds.")
-    if study.trials:
-        note(f"Going on with an earlier run, which had measured {count(len(study.trials), 'point')}.")
-    _run(search, task, study, space, start, trials=trials, seed=seed, threads=threads)
-    outcome = conclude(task, study, start)
+    with study:
+        if study.trials:
+            note(f"Going on with an earlier run, which had measured {count(len(study.trials), 'point')}.")
+        _run(search, task, study, space, start, trials=trials, seed=seed, threads=threads)
+        outcome = conclude(task, study, start)
     _report(outcome, list(space), method, output)
 
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from crispmask.errors import DataError, MissingExtraError, ParamsError
@@ -31,7 +32,7 @@ class Trial:
 
 
 class Study:
-    """Measured points, kept on disk one by one.
+    """Measured points, kept on disk one by one; a context manager that closes the file.
 
     Args:
         path: the SQLite file, created where needed.
@@ -63,9 +64,9 @@ class Study:
             raise MissingExtraError("optuna", "tune") from None
         self._optuna = optuna
         try:
-            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": self._connect})
+            self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": self._connect})
             self._study = optuna.create_study(
-                storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
+                storage=self._storage, study_name=_NAME, direction="maximize", load_if_exists=True
             )
             known = self._study.user_attrs
             self.references = {name: _scores(found) for name, found in known.get("references", {}).items()}
@@ -110,6 +111,17 @@ class Study:
                 f"{self.path.parent} holds a search with other settings ({detail}): repeat the command that began it, "
                 "choose another folder, or begin anew with --restart"
             )
+
+    def close(self) -> None:
+        """Let go of the file, so that nothing but it stays."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
     def refer(self, references: Mapping[str, Scores]) -> None:
         """Keep scores that the points are compared with."""
