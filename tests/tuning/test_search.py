@@ -186,7 +186,9 @@ def test_other_settings_are_refused_and_restart_begins_anew(task, tmp_path):
 def test_a_damaged_study_is_one_sentence(task, tmp_path, content):
     path = tmp_path / "study.db"
     if content is None:  # a good one, cut off in the middle
-        search(task, open_study(path), GRID, START_PARAMS)
+        with open_study(path) as study:
+            search(task, study, GRID, START_PARAMS)
+        assert list(tmp_path.iterdir()) == [path]
         content = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(content)
     with pytest.raises(DataError, match="is not a study of crispmask, or is damaged"):
