@@ -31,13 +31,15 @@ _STYLE = {
     "axes.titlelocation": "left",
     "font.size": 10,
     "grid.color": "#dddddd",
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
     "savefig.dpi": 110,
 }
 _PANEL = (5.2, 3.9)  # inches
+_MARKED = 32  # points of a line beyond which markers hide it
 _NO_DATE = {"Software": None}  # the same figure is the same file
 
 
@@ -51,17 +53,22 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a panel; `band` is (low, high), drawn around it; NaN leaves a gap."""
+    """One line of a panel; `band` is (low, high), drawn around it. A thin one has the colour of the line before it."""
 
     x: ArrayLike
     y: ArrayLike
     label: str = ""
     band: tuple[ArrayLike, ArrayLike] | None = None
+    thin: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One diagram: lines or, with `points`, only their markers; `levels` are dashed horizontals by their label."""
+    """One diagram: lines or, with `points`, only their markers.
+
+    `levels` are dashed horizontals by their label, `at` is a vertical at the x that its label names, `star` marks a
+    point.
+    """
 
     x: Axis
     y: Axis
@@ -69,6 +76,7 @@ class Panel:
     title: str = ""
     levels: Mapping[str, float] | None = None
     points: bool = False
+    at: tuple[str, float] | None = None
     star: tuple[float, float] | None = None
 
 
@@ -111,6 +119,7 @@ def draw_heat_map(
     column_label: str,
     value_label: str,
     title: str = "",
+    note: str = "",
     star: tuple[int, int] | None = None,
     counts: Mapping[tuple[int, int], str] | None = None,
 ) -> None:
@@ -122,6 +131,7 @@ def draw_heat_map(
         values: float (rows, columns); NaN where there is none.
         row_label, column_label, value_label: what they are, with units.
         title: written above.
+        note: written below, small.
         star: row and column of a cell to frame.
         counts: small texts below the number of a cell.
 
@@ -129,8 +139,9 @@ def draw_heat_map(
         MissingExtraError: matplotlib is not installed.
     """
     array = np.ma.masked_invalid(np.asarray(values, np.float64))
-    width, height = 2.6 + 0.75 * len(columns), 1.6 + 0.55 * len(rows)
-    with _figure(path, max(width, 5.0), max(height, 3.2)) as figure:
+    width, height = 2.6 + 0.8 * len(columns), 1.8 + 0.58 * len(rows)
+    digits = 1 if np.ptp(array.compressed()) >= 2 else 2
+    with _figure(path, max(width, 5.6), max(height, 3.6)) as figure:
         axes = figure.subplots()
         axes.grid(False)
         axes.spines[:].set_visible(False)
@@ -138,11 +149,13 @@ def draw_heat_map(
         axes.set_xticks(range(len(columns)), [_text(v) for v in columns])
         axes.set_yticks(range(len(rows)), [_text(v) for v in rows])
         axes.set(xlabel=column_label, ylabel=row_label, title=title)
+        if note:
+            figure.supxlabel(note, fontsize=8.5, color="#444444")
         for (r, c), value in np.ndenumerate(array):
             if not np.ma.is_masked(value):
                 dark = image.norm(value) < 0.55
-                note = (counts or {}).get((r, c), "")
-                label = f"{value:.1f}" + (f"\n{note}" if note else "")
+                count = (counts or {}).get((r, c))
+                label = f"{value:.{digits}f}" + (f"\n{count}" if count else "")
                 axes.text(c, r, label, ha="center", va="center", color="white" if dark else "black", fontsize=9)
         if star is not None:
             from matplotlib.patches import Rectangle
@@ -167,15 +180,22 @@ def _figure(path: str | Path, width: float, height: float) -> Iterator[Any]:
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
-    for k, line in enumerate(panel.lines):
+    k = -1
+    for line in panel.lines:
+        k += not line.thin
         colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
         x, y = np.asarray(line.x, np.float64), np.asarray(line.y, np.float64)
-        kind = "" if panel.points else "-"
-        axes.plot(x, y, kind, color=colour, marker=marker if len(x) <= 30 or panel.points else "", label=line.label)
+        if line.thin:
+            axes.plot(x, y, color=colour, linewidth=0.9, label=line.label)
+            continue
+        shown = marker if panel.points or len(x) <= _MARKED else ""
+        axes.plot(x, y, "" if panel.points else "-", color=colour, marker=shown, label=line.label)
         if line.band is not None:
             axes.fill_between(x, *(np.asarray(side, np.float64) for side in line.band), color=colour, alpha=0.18, lw=0)
     for k, (label, level) in enumerate((panel.levels or {}).items()):
         axes.axhline(level, color="#555555", linestyle=("--", ":", "-.")[k % 3], linewidth=1.3, label=label)
+    if panel.at is not None:
+        axes.axvline(panel.at[1], color="#555555", linestyle=":", linewidth=1.3, label=panel.at[0])
     if panel.star is not None:
         axes.plot(*panel.star, "*", color=COLOURS[5], markeredgecolor="black", markersize=15, label="best", zorder=5)
     axes.set(xlabel=panel.x.label, ylabel=panel.y.label, title=panel.title)

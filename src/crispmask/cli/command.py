@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from crispmask._version import __version__
 from crispmask.cli.app import app as open_app
 from crispmask.cli.console import complain
+from crispmask.cli.converge import converge
 from crispmask.cli.demo import demo
 from crispmask.cli.doctor import doctor
 from crispmask.cli.evaluate import evaluate
@@ -51,10 +52,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, segment, evaluate, tune, train, open_app, doctor):
+for verb in (demo, segment, evaluate, tune, converge, train, open_app, doctor):
     # Typer keeps the line breaks of a docstring's later paragraphs, whatever the width of the terminal.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
-    app.command(help=prose, no_args_is_help=verb in (segment, evaluate, tune, train))(verb)
+    app.command(help=prose, no_args_is_help=verb in (segment, evaluate, tune, converge, train))(verb)
 
 
 def _version(wanted: bool) -> None:

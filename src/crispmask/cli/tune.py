@@ -120,10 +120,11 @@ def tune(
         }
         study = Study(output / "study.db", method, settings, restart)
     say(f"{count(len(task.photos), 'photo')}, {count(task.matches, 'matched object')}, {len(task.folds)} folds.")
-    if study.trials:
-        note(f"Going on with an earlier run, which had measured {count(len(study.trials), 'point')}.")
-    _run(search, task, study, space, start, trials=trials, seed=seed, threads=threads)
-    outcome = conclude(task, study, start)
+    with study:
+        if study.trials:
+            note(f"Going on with an earlier run, which had measured {count(len(study.trials), 'point')}.")
+        _run(search, task, study, space, start, trials=trials, seed=seed, threads=threads)
+        outcome = conclude(task, study, start)
     _report(outcome, list(space), method, output)
 
 
@@ -192,10 +193,10 @@ def _report(outcome: Outcome, names: list[str], method: str, output: Path) -> No
         pictures = (draw_grid if method == "grid" else draw_search)(output, outcome, names)
     _show(outcome)
     say(f"Best          {_words(outcome.best.values)}")
-    held_out, unrefined = outcome.mean("held_out"), outcome.mean("unrefined")
+    held_out, unrefined, start = (100 * outcome.mean(name) for name in ("held_out", "unrefined", "start"))
     say(
-        f"Expect        {_percent(held_out)} %, {100 * (held_out - unrefined):+.2f} against no refinement: chosen "
-        "without the photos it is measured on"
+        f"Expect        {held_out:.2f} %, {held_out - unrefined:+.2f} against no refinement, {held_out - start:+.2f} "
+        "against the start: chosen without the photos it is measured on"
     )
     say(f"Optimism      {100 * outcome.optimism:+.2f}: by how much the best looks better on photos that chose it")
     say(f"Parameters    {output / 'best.toml'}")

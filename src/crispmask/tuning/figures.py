@@ -95,7 +95,8 @@ def _draw_heat_map(path: Path, outcome: Outcome, axes: Sequence[str], values: di
         row_label=unit(axes[0], outcome.params, list(values)),
         column_label=unit(axes[1], outcome.params, list(values)),
         value_label=_score_label(outcome),
-        title=f"{_capital(LABELS[outcome.objective])}; framed: best; n/{len(outcome.folds)}: folds that chose it",
+        title=_capital(LABELS[outcome.objective]),
+        note=f"framed: best on all {outcome.photos} photos; n/{len(outcome.folds)}: folds that chose the point",
         star=place,
         counts={cell: f"{count}/{len(outcome.folds)}" for cell, count in votes.items()},
     )
@@ -116,9 +117,8 @@ def _curves(outcome: Outcome, name: str, varied: Sequence[str], values: dict[str
     lines = []
     for key in order[first : first + _LINES]:
         trials = sorted(series[key], key=lambda trial: trial.values[name])
-        label = (
-            f"{_symbol(partner, outcome)} = {key:.3g}" if _is_number(key) else f"{partner} = {key}" if partner else ""
-        )
+        value = f"{key:.3g}" if _is_number(key) else key
+        label = f"{unit(partner, outcome.params, ()).split(' (')[0]} = {value}" if partner else ""
         lines.append(Line([t.values[name] for t in trials], [100 * t.scores.all for t in trials], label))
     return Panel(
         Axis(unit(name, outcome.params, list(values)), _is_wide(values[name])),
@@ -142,11 +142,7 @@ def _levels(outcome: Outcome) -> dict[str, float]:
 
 
 def _score_label(outcome: Outcome) -> str:
-    return f"{LABELS[outcome.objective]}, %"
-
-
-def _symbol(name: str, outcome: Outcome) -> str:
-    return unit(name, outcome.params, ()).split(" (")[0]
+    return f"{LABELS[outcome.objective].removesuffix(' of matched masks')}, %"
 
 
 def _is_number(value: Any) -> bool:

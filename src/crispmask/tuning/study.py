@@ -7,9 +7,11 @@ torn line, and the file can no longer be read.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from crispmask.errors import DataError, MissingExtraError, ParamsError
@@ -30,7 +32,7 @@ class Trial:
 
 
 class Study:
-    """Measured points, kept on disk one by one.
+    """Measured points, kept on disk one by one; a context manager that closes the file.
 
     Args:
         path: the SQLite file, created where needed.
@@ -52,8 +54,8 @@ class Study:
         self.path, self.method = Path(path), method
         settings = {"method": method, **settings}
         if restart:
-            for leftover in (self.path, Path(f"{self.path}-journal")):
-                leftover.unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             import optuna
@@ -62,14 +64,22 @@ class Study:
             raise MissingExtraError("optuna", "tune") from None
         self._optuna = optuna
         try:
-            url = f"sqlite:///{self.path.absolute().as_posix()}"
+            self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": self._connect})
             self._study = optuna.create_study(
-                storage=url, study_name=_NAME, direction="maximize", load_if_exists=True, sampler=None
+                storage=self._storage, study_name=_NAME, direction="maximize", load_if_exists=True
             )
             known = self._study.user_attrs
             self.references = {name: _scores(found) for name, found in known.get("references", {}).items()}
             self.trials = [Trial(t.params, _scores(t.user_attrs["scores"])) for t in self._complete()]
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, KeyError, ValueError, TypeError):
+        except (
+            SQLAlchemyError,
+            sqlite3.Error,
+            optuna.exceptions.OptunaError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            TypeError,
+        ):
             raise DataError(
                 f"{self.path} is not a study of crispmask, or is damaged: choose another folder, or begin anew with "
                 "--restart"
@@ -80,6 +90,13 @@ class Study:
             self._study.set_user_attr("settings", dict(settings))
         for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # a killed run was at it
+
+    def _connect(self) -> sqlite3.Connection:
+        """A write-ahead log is whole after a kill at any moment, and does not wait for the disk at every commit."""
+        connection = sqlite3.connect(self.path, timeout=60)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
 
     def _complete(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
@@ -94,6 +111,17 @@ class Study:
                 f"{self.path.parent} holds a search with other settings ({detail}): repeat the command that began it, "
                 "choose another folder, or begin anew with --restart"
             )
+
+    def close(self) -> None:
+        """Let go of the file, so that nothing but it stays."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
     def refer(self, references: Mapping[str, Scores]) -> None:
         """Keep scores that the points are compared with."""

@@ -16,10 +16,9 @@ import numpy as np
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.matching import mask_overlaps, match_results
 from crispmask.coco.metrics import evaluate
-from crispmask.coco.results import results_to_instances
-from crispmask.coco.rle import mask_to_rle, segmentation_to_mask, segmentation_to_rle
+from crispmask.coco.photos import DetectedPhotos
+from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
-from crispmask.image import read_image
 from crispmask.params import CRFParams
 from crispmask.refinement import refine_each
 
@@ -40,16 +39,6 @@ class Scores:
     all: float
     fitted: tuple[float, ...]
     held_out: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Photo:
-    """A photo, its detections, and, per detection, the truth it is measured against (only for mean objectives)."""
-
-    image_id: int
-    path: Path
-    records: list[Mapping[str, Any]]
-    truths: list[Any]
 
 
 # Of one photo and one setting: the refined detections, or the overlaps of the matched ones.
@@ -99,33 +88,31 @@ class TuningTask:
     ) -> None:
         if objective not in get_args(Objective):
             raise ParamsError(f"the objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
-        self.dataset, self.objective, self.folder = dataset, objective, Path(images)
-        kept = _checked(dataset, results, score, source)
+        self.dataset, self.objective = dataset, objective
+        self._detected = DetectedPhotos(dataset, results, images, score=score, source=source)
+        kept = self._detected.records
         matches = match_results(dataset, kept, MIN_IOU)
         if not matches:
             raise DataError(
                 f"none of the {len(kept)} detections in {source} matches an annotated object in {dataset.path} (same "
                 f"image and category, IoU of {MIN_IOU} or more): are these results of these photos?"
             )
-        pairs: dict[int, dict[int, int]] = defaultdict(dict)
+        # By image and record, the annotation that it matches.
+        self._matches: dict[int, dict[int, int]] = defaultdict(dict)
         for match in matches:
-            pairs[match.image_id][match.result] = match.truth
-        by_image: dict[int, list[int]] = defaultdict(list)
-        for k, record in enumerate(kept):
-            by_image[record["image_id"]].append(k)
-        self._photos: dict[int, _Photo] = {}
-        for image_id, info in dataset.images.items():
-            found = by_image[image_id] if self._average_precision else list(pairs[image_id])
-            annotated = any(not record["iscrowd"] for record in dataset.annotations[image_id])
-            if found or (annotated and self._average_precision):
-                truths = [self._truth(image_id, pairs[image_id].get(k)) for k in found]
-                path = _inside(self.folder, info.file_name, dataset)
-                self._photos[image_id] = _Photo(image_id, path, [kept[k] for k in found], truths)
-        self._draw(limit, {key: len(found) for key, found in pairs.items()}, folds, seed)
+            self._matches[match.image_id][match.result] = match.truth
+        if self._average_precision:
+            annotated = {k for k, found in dataset.annotations.items() if not all(one["iscrowd"] for one in found)}
+            found = self._detected.by_image()
+            self._numbers = {key: found.get(key, []) for key in sorted({*annotated, *found})}
+        else:
+            self._numbers = {key: list(self._matches[key]) for key in sorted(self._matches)}
+        self._draw(limit, folds, seed)
 
-    def _draw(self, limit: int | None, matches: Mapping[int, int], folds: int, seed: int) -> None:
+    def _draw(self, limit: int | None, folds: int, seed: int) -> None:
         """Which photos take part, and in which fold each is held out."""
-        order = np.random.default_rng(seed).permutation(sorted(self._photos)).tolist()
+        matches = {key: len(found) for key, found in self._matches.items()}
+        order = np.random.default_rng(seed).permutation(list(self._numbers)).tolist()
         chosen = order[: limit or len(order)]
         if folds < 2:
             raise ParamsError(f"folds must be at least 2, got {folds}")
@@ -134,14 +121,9 @@ class TuningTask:
         self.matches = sum(matches.get(key, 0) for key in chosen)
         if not self.matches:
             raise DataError(f"none of the {len(chosen)} photos drawn has a matched detection: raise the limit")
-        self._photos = {key: self._photos[key] for key in sorted(chosen)}
-        self.photos = tuple(self._photos)
+        self.photos = tuple(sorted(chosen))
         dealt = sorted(chosen, key=lambda key: -matches.get(key, 0))  # stable: the draw decides among equals
         self.folds = tuple(tuple(sorted(dealt[k::folds])) for k in range(folds))
-
-    def _truth(self, image_id: int, number: int | None) -> Any:
-        """The segmentation of an annotated object; None for a detection that matches none."""
-        return None if number is None else self.dataset.annotations[image_id][number].get("segmentation")
 
     @property
     def _average_precision(self) -> bool:
@@ -169,9 +151,9 @@ class TuningTask:
         """
         evidence: dict[int, list[_Evidence]] = {}
         with ThreadPoolExecutor(threads or cpu_count() or 1) as pool:
-            coming = pool.map(lambda photo: self._refine(photo, settings), self._photos.values())
+            coming = pool.map(lambda image_id: self._refine(image_id, settings), self.photos)
             try:
-                for image_id, found in zip(self._photos, coming, strict=True):
+                for image_id, found in zip(self.photos, coming, strict=True):
                     evidence[image_id] = found
                     if on_photo:
                         on_photo()
@@ -180,25 +162,24 @@ class TuningTask:
                 raise
         return [self._scores({key: found[k] for key, found in evidence.items()}) for k in range(len(settings))]
 
-    def _refine(self, photo: _Photo, settings: Sequence[CRFParams | None]) -> list[_Evidence]:
-        size = self.dataset.images[photo.image_id].size
-        if not photo.records:
+    def _refine(self, image_id: int, settings: Sequence[CRFParams | None]) -> list[_Evidence]:
+        numbers = self._numbers[image_id]
+        if not numbers:
             return [[] for _ in settings]
-        image = read_image(photo.path)
-        if image.shape[:2] != size:
-            raise DataError(
-                f"{photo.path} has {image.shape[1]}x{image.shape[0]} pixels (width x height), {self.dataset.path} says "
-                f"{size[1]}x{size[0]}"
-            )
-        before = results_to_instances(photo.records, *size)
+        image, before = self._detected.read(image_id), self._detected.instances(image_id, numbers)
         refined = iter(refine_each(image, before, [params for params in settings if params is not None]))
         sides = [before if params is None else next(refined) for params in settings]
         if self._average_precision:
+            records = [self._detected.records[k] for k in numbers]
             return [
-                [{**record, "segmentation": mask_to_rle(side.mask(i))} for i, record in enumerate(photo.records)]
+                [{**record, "segmentation": mask_to_rle(side.mask(i))} for i, record in enumerate(records)]
                 for side in sides
             ]
-        truths = [segmentation_to_mask(truth, *size) for truth in photo.truths]
+        annotations = self.dataset.annotations[image_id]
+        truths = [
+            segmentation_to_mask(annotations[self._matches[image_id][k]]["segmentation"], *before.image_size)
+            for k in numbers
+        ]
         which = ("iou", "boundary-iou").index(self.objective)
         return [[mask_overlaps(side.mask(i), truth)[which] for i, truth in enumerate(truths)] for side in sides]
 
@@ -217,31 +198,6 @@ class TuningTask:
             kind: Any = "segm" if self.objective == "ap" else "boundary"
             return evaluate(self.dataset, found, kind, image_ids=image_ids)["AP"]
         return float(np.mean(found)) if found else math.nan
-
-
-def _checked(
-    dataset: CocoDataset, results: Sequence[Mapping[str, Any]], score: float, source: str
-) -> list[Mapping[str, Any]]:
-    """The detections that count, with masks as checked run lengths."""
-    kept: list[Mapping[str, Any]] = []
-    for k, record in enumerate(results):
-        if record["image_id"] not in dataset.images:
-            raise DataError(f"{source}: result {k}: {dataset.path} has no image with the id {record['image_id']!r}")
-        if record["score"] < score or record["category_id"] not in dataset.categories:
-            continue
-        try:
-            rle = segmentation_to_rle(record.get("segmentation"), *dataset.images[record["image_id"]].size)
-        except DataError as error:
-            raise DataError(f"{source}: result {k}: {error}") from None
-        kept.append({**record, "segmentation": rle})
-    return kept
-
-
-def _inside(folder: Path, name: str, dataset: CocoDataset) -> Path:
-    path = Path(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{dataset.path}: the file name {name!r} leaves the image folder")
-    return folder / path
 
 
 def batches(points: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
