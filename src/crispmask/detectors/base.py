@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line's help needs the package's names, not its arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
-from crispmask.instances import Instances
+    from crispmask.instances import Instances
 
 
 class Detector(Protocol):
