@@ -69,8 +69,13 @@ def test_samples_depend_on_their_number_alone(tiny_coco):
     assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
 
 
-def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
-    whole = train(read_data([tiny_coco]), tmp_path / "whole", CONFIG, focus=["disc"], workers=0)
+@pytest.fixture(scope="module")
+def tiny(tiny_coco):
+    return read_data([tiny_coco])
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(tiny, tmp_path):
+    whole = train(tiny, tmp_path / "whole", CONFIG, focus=["disc"], workers=0)
 
     class Stopped(Exception):
         pass
@@ -81,7 +86,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
 
     with pytest.raises(Stopped):
         train(
-            read_data([tiny_coco]),
+            tiny,
             tmp_path / "parts",
             CONFIG,
             focus=["disc"],
@@ -89,7 +94,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
             save_every=1,
             on_step=stop_after_two,
         )
-    parts = train(read_data([tiny_coco]), tmp_path / "parts", CONFIG, focus=["disc"], workers=0)
+    parts = train(tiny, tmp_path / "parts", CONFIG, focus=["disc"], workers=0)
     a, b = (torch.load(path, weights_only=True) for path in (whole, parts))
     assert a["step"] == b["step"] == 3
     # Step 2 was logged before the stop and again after it: one row each is left, and the losses are the same.
@@ -101,10 +106,10 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def confident(tiny_coco, tmp_path_factory):
+def confident(tiny, tmp_path_factory):
     """A checkpoint after one step, made to see objects everywhere so that there is something to compare."""
     path = train(
-        read_data([tiny_coco]),
+        tiny,
         tmp_path_factory.mktemp("run"),
         dataclasses.replace(CONFIG, steps=1),
         focus=["square"],
@@ -226,20 +231,20 @@ def test_data_that_cannot_be_learnt_from(tiny_coco, tmp_path):
         train(read_data([bare]), tmp_path / "run", CONFIG)
 
 
-def test_devices_that_are_not_there(tiny_coco, tmp_path):
+def test_devices_that_are_not_there(tiny, tmp_path):
     with pytest.raises(ParamsError, match="torch cannot use the device 'abacus'"):
-        train(read_data([tiny_coco]), tmp_path / "run", CONFIG, device="abacus")
+        train(tiny, tmp_path / "run", CONFIG, device="abacus")
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoints_that_cannot_be_continued(tiny_coco, confident, tmp_path):
+def test_checkpoints_that_cannot_be_continued(tiny, confident, tmp_path):
     with pytest.raises(ModelError, match="holds another network"):
-        train(read_data([tiny_coco]), confident.parent, dataclasses.replace(CONFIG, channels=24))
+        train(tiny, confident.parent, dataclasses.replace(CONFIG, channels=24))
     whole = confident.read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2]):
         (tmp_path / "checkpoint.pt").write_bytes(content)
         with pytest.raises(ModelError, match="is damaged, or not a checkpoint"):
-            train(read_data([tiny_coco]), tmp_path, CONFIG)
+            train(tiny, tmp_path, CONFIG)
         with pytest.raises(ModelError, match="is damaged, or not a checkpoint"):
             load_checkpoint(tmp_path / "checkpoint.pt")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "checkpoint.pt")

@@ -1,7 +1,8 @@
-"""What every detector is: a callable with a name and categories."""
+"""What every detector is: a callable with a name and categories; some take several photos at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # the command line's help needs the package's names, not its arrays
@@ -13,6 +14,8 @@ if TYPE_CHECKING:  # the command line's help needs the package's names, not its 
 
 class Detector(Protocol):
     """Finds the objects of one image; safe to call from several threads.
+
+    One that gains from several photos at once also has ``batch(images)``, which gives a list of `Instances`.
 
     Attributes:
         name: what `load_detector` was asked for, for messages and provenance.
@@ -27,3 +30,9 @@ class Detector(Protocol):
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Objects by falling score in an image (H, W, 3) uint8 RGB."""
         ...
+
+
+def detect_all(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Instances]:
+    """The objects of several images, at once where the detector can."""
+    batch = getattr(detector, "batch", None)
+    return batch(images) if batch and len(images) > 1 else [detector(image) for image in images]

@@ -15,7 +15,7 @@ from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from crispmask.errors import ModelError
+from crispmask.errors import ModelError, ParamsError
 
 Version = Literal["v1", "v2"]
 
@@ -82,6 +82,19 @@ def network_of(state: Mapping[str, Tensor], where: str) -> MaskRCNN:
         first = f"{lines[0].rstrip('.')}" if lines else str(error)
         raise ModelError(f"{where} does not fit a torchvision Mask R-CNN with a ResNet-50: {first}") from None
     return model.eval()
+
+
+def check_device(name: str) -> torch.device:
+    """A device by name.
+
+    Raises:
+        ParamsError: one that torch cannot use.
+    """
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ParamsError(f"torch cannot use the device {name!r}: {reason}") from None
 
 
 def locate_in_float32(model: MaskRCNN) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crispmask.detectors.canvas import detect
 from crispmask.detectors.files import checksum
 from crispmask.detectors.runtime import onnx_runtime
-from crispmask.errors import ModelError
+from crispmask.errors import ModelError, ParamsError
 from crispmask.image import as_image
 from crispmask.instances import Instances
 
@@ -29,22 +29,25 @@ class OnnxDetector:
         path: the file.
         name: for messages; by default the path.
         threads: of one call, at most one per processor; 0 lets ONNX Runtime decide.
+        device: ``"cpu"`` or ``"cuda"``; by default the GPU where ONNX Runtime has one.
 
     Raises:
         ModelError: a missing file, or one that `crispmask train` did not export.
+        ParamsError: a device that ONNX Runtime does not have.
     """
 
-    def __init__(self, path: Path, name: str | None = None, threads: int = 0) -> None:
+    def __init__(self, path: Path, name: str | None = None, threads: int = 0, device: str | None = None) -> None:
         onnxruntime = onnx_runtime()
         self.name = name or str(path)
         if not Path(path).is_file():
             raise ModelError(f"there is no model file {path}")
+        providers = _providers(device)
         options = onnxruntime.SessionOptions()
         # ONNX Runtime starts as many as it is told, and with 100 000 it is busy for minutes.
         options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers())
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(f"{path} is not a model that ONNX Runtime can load: {error}") from None
         try:
@@ -96,7 +99,13 @@ def _facts(session: Any) -> dict[str, Any]:
     return facts
 
 
-def _providers() -> list[str]:
-    """The GPU where ONNX Runtime has one, then the CPU."""
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return [p for p in wanted if p in onnx_runtime().get_available_providers()]
+def _providers(device: str | None) -> list[str]:
+    """Where to run; by default the GPU where ONNX Runtime has one, then the CPU."""
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    available = onnx_runtime().get_available_providers()
+    wanted = {None: [cuda, cpu], "cpu": [cpu], "cuda": [cuda, cpu]}.get(device)
+    if wanted is None:
+        raise ParamsError(f"ONNX files run on cpu or cuda, not on {device!r}")
+    if device == "cuda" and cuda not in available:
+        raise ParamsError("this ONNX Runtime has no CUDA: run pip install onnxruntime-gpu, or choose the device cpu")
+    return [provider for provider in wanted if provider in available]

@@ -17,19 +17,6 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def check_device(name: str) -> torch.device:
-    """A device by name.
-
-    Raises:
-        ParamsError: one that torch cannot use.
-    """
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ParamsError(f"torch cannot use the device {name!r}: {reason}") from None
-
-
 def accelerator_for(device: torch.device, precision: str, batch_size: int) -> Accelerator:
     """The process group that ``torchrun`` prepared, or this process alone.
 

@@ -16,12 +16,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from crispmask.detectors.networks import locate_in_float32
+from crispmask.detectors.networks import check_device, locate_in_float32
 from crispmask.errors import CrispmaskError, DataError, ModelError
 from crispmask.training.checkpoint import read_checkpoint, write_checkpoint
 from crispmask.training.config import TrainingConfig
 from crispmask.training.data import Photo, TrainingData, TrainingSet
-from crispmask.training.hardware import accelerator_for, check_device
+from crispmask.training.hardware import accelerator_for
 from crispmask.training.history import LOG, VALIDATION, Table, draw_curves
 from crispmask.training.init import initial_model
 from crispmask.training.validation import Validation
