@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from crispmask._version import __version__
 from crispmask.cli.console import complain
+from crispmask.cli.convert import convert
 from crispmask.cli.demo import demo
 from crispmask.cli.doctor import doctor
 from crispmask.cli.evaluate import evaluate
@@ -50,7 +51,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, segment, refine, evaluate, train, doctor):
+for verb in (demo, segment, refine, evaluate, convert, train, doctor):
     # Typer keeps the line breaks of a docstring's later paragraphs, whatever the width of the terminal.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
     app.command(help=prose, no_args_is_help=verb not in (demo, doctor))(verb)
