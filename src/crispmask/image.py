@@ -9,12 +9,13 @@ import glob
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from crispmask.errors import ImageError, ShapeError, ValueRangeError
 
@@ -55,6 +56,14 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             meaning, or has more than `MAX_PIXELS` pixels.
     """
     path = Path(path)
+    with _opened(path) as image:
+        image.load()
+        return _to_rgb(path, _upright(image))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image of a file, its size checked and nothing decoded; what decoding raises becomes an ImageError too."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -65,8 +74,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             raise ImageError(f"{path} is empty (0 bytes)")
         with Image.open(path, formats=_FORMATS) as opened:
             _check_size(path, *opened.size)
-            opened.load()
-            return _to_rgb(path, _upright(opened))
+            yield opened
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -83,6 +91,22 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         if isinstance(error, OSError) and error.errno:
             raise ImageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
         raise ImageError(f"{path} is damaged or cut short and cannot be decoded ({error})") from None
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of the array that `read_image` would give, from the file's header alone.
+
+    Raises:
+        ImageError: as `read_image`, where the header shows it.
+    """
+    with _opened(Path(path)) as image:
+        width, height = image.size
+        try:
+            # Pillow turns TIFF files by itself.
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        except _DAMAGE:
+            turned = False
+        return (width, height) if turned else (height, width)
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:

@@ -41,6 +41,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise ParamsError(f"score must be a number in [0, 1], got {self.score!r}")
+        object.__setattr__(self, "score", float(self.score))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping of names to values; parameters that have no effect are left out."""
