@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crispmask.cli.console import complain, note, progress_bar, say, waiting
+from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.errors import ParamsError
 from crispmask.params import DEFAULT_SCORE, CRFParams
@@ -25,7 +26,12 @@ def segment(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")],
     overrides: dict[str, Any],
     detector: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded' (people), or an ONNX file.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What finds the objects: 'embedded' (people), a name of 'crispmask models list', an ONNX file, or a "
+            "torchvision checkpoint (.pt).",
+        ),
     ] = "embedded",
     score: Annotated[
         float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")
@@ -43,6 +49,19 @@ def segment(
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per processor.", show_default=False)
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where the detector runs: cpu, cuda, or mps (torchvision's only); by default the CPU, and for ONNX "
+            "files the GPU where ONNX Runtime has one.",
+            show_default=False,
+        ),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Half precision, for torchvision's detectors on a GPU.")] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Photos that the detector gets at once; pays on a GPU.")
+    ] = 1,
     restart: Annotated[bool, typer.Option("--restart", help="Drop the progress of an interrupted run.")] = False,
 ) -> None:
     """Find objects in photos and pull their masks onto the real edges.
@@ -52,12 +71,13 @@ def segment(
     goes on where it stopped.
     """
     chosen = read_params(params, overrides)
+    ensure_weights(detector)
     with waiting("Loading the detector"):
         from crispmask.detectors import load_detector
         from crispmask.pipeline import Settings, prepare, segment_folder
 
         settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
-        loaded = load_detector(detector, threads=threads or 0)
+        loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
     started = time.monotonic()
     with progress_bar("photo") as progress:
         task = progress.add_task("Looking for photos", total=None)
@@ -86,6 +106,7 @@ def segment(
                 annotations=annotations,
                 pictures=pictures,
                 threads=threads,
+                batch_size=batch_size,
                 restart=restart,
                 on_photo=show,
             )

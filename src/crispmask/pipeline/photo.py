@@ -62,8 +62,13 @@ def process(
     Returns:
         The detector's instances at or above the score, and the same instances with refined masks.
     """
-    settings = settings or Settings()
-    found = detector(image)
+    return choose_and_refine(image, detector(image), settings or Settings(), threads=threads)
+
+
+def choose_and_refine(
+    image: NDArray[np.uint8], found: Instances, settings: Settings, *, threads: int | None = None
+) -> tuple[Instances, Instances]:
+    """What `process` does with the objects that a detector found in a photo."""
     before = found[found.scores >= np.float32(settings.score)]
     if not settings.refine or not len(before):
         return before, before
