@@ -84,18 +84,18 @@ def test_a_kernel_of_weight_zero_is_left_out(engine: Any, without: str) -> None:
     assert getattr(layer.to_params(), names[0]) == 0
 
 
-def crops(folder: Path, count: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Pedestrians in their windows, 72 px high: Lab (1, 3, H, W); unary of the mask at 14x14; the mask (1, H, W)."""
+def crops(folder: Path, count: int, height: int, cells: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Pedestrians in their windows: unary of masks with so many cells a side; Lab (1, 3, H, W); the mask (1, H, W)."""
     data = CocoDataset.from_file(folder / "annotations" / "instances_train.json")
     found = []
     for info in list(data.images.values())[:count]:
         mask = segmentation_to_mask(data.annotations[info.id][0]["segmentation"], *info.size)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         window = (max(0, columns[0] - 10), max(0, rows[0] - 10), columns[-1] + 10, rows[-1] + 10)
-        size = (72 * (window[2] - window[0]) // (window[3] - window[1]), 72)
+        size = (height * (window[2] - window[0]) // (window[3] - window[1]), height)
         photo = Image.fromarray(read_image(folder / "train" / info.file_name)).crop(window).resize(size)
         full = Image.fromarray((255 * mask).astype(np.uint8)).crop(window)
-        coarse = np.asarray(full.resize((14, 14), Image.Resampling.BOX).resize(size, Image.Resampling.BILINEAR))
+        coarse = np.asarray(full.resize((cells, cells), Image.Resampling.BOX).resize(size, Image.Resampling.BILINEAR))
         unary = unary_energies(log_odds(coarse[None].astype(np.float32) / 255, 0.97))
         lab = torch.from_numpy(rgb_to_lab(np.asarray(photo)).transpose(2, 0, 1).copy())
         truth = torch.from_numpy(np.asarray(full.resize(size)) > 127)
@@ -107,7 +107,7 @@ def test_agreement_on_photos(shared_data) -> None:
     """The default parameters; the exact engine differs by the error of the lattice."""
     params = CRFParams()
     differences = []
-    for unary, lab, _ in crops(shared_data / "penn_fudan", 6):
+    for unary, lab, _ in crops(shared_data / "penn_fudan", 4, 96, 28):
         spacing = torch.full((1, 2), 1 / 50)
         layers = [CRFLayer.from_params(params, engine=engine) for engine in ("exact", "lattice")]
         kernels = [Bilateral(lab[0].permute(1, 2, 0).numpy(), 50 * params.theta_alpha, params.theta_beta, 2.5)]
@@ -128,18 +128,22 @@ def test_gradients_of_the_exact_engine(normalization: Any) -> None:
     layer = CRFLayer(**OPTIONS, **weights, normalization=normalization, compatibility=compatibility).double()
     mask = torch.ones(2, 4, 5, dtype=torch.bool)
     mask[1, :, 3:] = False
-    names = [*LOGARITHMS, "compatibility"]
-    inputs = [torch.cat([first, second]).double(), torch.cat([image, other]).double() / 40, torch.rand(2, 2).double()]
-    inputs += [getattr(layer, name).detach().clone() for name in names]
-    with torch.no_grad():
-        inputs[3 + names.index("log_theta_beta")] -= np.log(40)
-        inputs[2] += 0.5
+    inputs = {"unary": torch.cat([first, second]), "image": torch.cat([image, other]), "spacing": torch.ones(2, 2)}
+    inputs |= {name: getattr(layer, name).detach() for name in [*LOGARITHMS, "compatibility"]}
+    inputs = {name: value.double().requires_grad_() for name, value in inputs.items()}
+    weight = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
-    def call(unary, image, spacing, *values):
-        state = dict(zip(names, values, strict=True))
-        return torch.func.functional_call(layer, state, (unary, image, mask, spacing))
+    def value(given: dict[str, torch.Tensor]) -> torch.Tensor:
+        state = {name: given[name] for name in [*LOGARITHMS, "compatibility"]}
+        tensors = (given["unary"], given["image"], mask, given["spacing"])
+        return (weight * torch.func.functional_call(layer, state, tensors)).sum()
 
-    assert torch.autograd.gradcheck(call, [x.requires_grad_() for x in inputs], rtol=1e-4, atol=1e-9)
+    value(inputs).backward()
+    for name, tensor in inputs.items():
+        direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        with torch.no_grad():
+            up, down = (value(inputs | {name: tensor + step * direction}) for step in (1e-4, -1e-4))
+        assert float((tensor.grad * direction).sum()) == pytest.approx(float(up - down) / 2e-4, rel=1e-4), name
 
 
 def gradients(layer: CRFLayer, unary: torch.Tensor, lab: torch.Tensor, truth: torch.Tensor) -> list[np.ndarray]:
@@ -157,7 +161,7 @@ def test_gradients_of_the_lattice_on_photos(shared_data) -> None:
     found: dict[str, list[list[np.ndarray]]] = {"exact": [], "lattice": []}
     for engine, results in found.items():
         layer = CRFLayer(**options, smoothness_weight=0.7, engine=engine)  # type: ignore[arg-type]
-        results += [gradients(layer, *crop) for crop in crops(shared_data / "penn_fudan", 6)]
+        results += [gradients(layer, *crop) for crop in crops(shared_data / "penn_fudan", 6, 64, 14)]
     exact_mean, lattice_mean = (np.mean([r[0] for r in results], axis=0) for results in found.values())
     assert np.linalg.norm(lattice_mean - exact_mean) < 0.2 * np.linalg.norm(exact_mean)
     for part, error in ((1, 0.2), (2, 0.5)):
@@ -183,7 +187,7 @@ def test_the_lattice_s_gradient_to_the_unary_is_that_of_what_it_computes() -> No
 
 
 @pytest.mark.parametrize("engine", ["exact", "lattice"])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", ["none", "symmetric"])
 def test_padding_changes_nothing(engine: Any, normalization: Any) -> None:
     """Windows of different sizes in one batch, junk beside them: marginals and gradients are those of each alone."""
     shapes = [(9, 12), (6, 12), (9, 7)]
@@ -275,41 +279,46 @@ def test_spacing_is_the_unit_of_theta_alpha() -> None:
 
 @pytest.mark.parametrize("engine", ["exact", "lattice"])
 def test_learning_finds_the_bandwidths(engine: Any) -> None:
-    """Marginals of an exact CRF teach a layer that starts with all bandwidths and weights wrong by up to 60 %."""
-    true = {"theta_alpha": 5.0, "theta_beta": 30.0, "bilateral_weight": 3.0, "theta_gamma": 1.5}
-    unary, image = (torch.cat(parts) for parts in zip(*(scene(i, shape=(20, 20)) for i in range(3)), strict=True))
+    """A CRF teaches a layer that starts with all bandwidths and weights wrong by 30 to 60 %."""
+    true = {"theta_alpha": 5, "theta_beta": 30, "bilateral_weight": 3, "theta_gamma": 1.5, "smoothness_weight": 1}
+    start = {"theta_alpha": 8, "theta_beta": 20, "bilateral_weight": 2, "theta_gamma": 1, "smoothness_weight": 0.7}
+    unary, image = (torch.cat(parts) for parts in zip(*(scene(i, shape=(32, 32)) for i in range(2)), strict=True))
     image = torch.nn.functional.avg_pool2d(image, 3, 1, 1)
     with torch.no_grad():
-        target = CRFLayer(**true, smoothness_weight=1.0)(unary, image)
-    layer = CRFLayer(
-        theta_alpha=8.0, theta_beta=20.0, bilateral_weight=2.0, theta_gamma=1.0, smoothness_weight=0.7, engine=engine
-    )
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+        target = CRFLayer(**true, engine=engine)(unary, image)
+    layer = CRFLayer(**start, engine=engine)
 
     def loss() -> torch.Tensor:
-        optimizer.zero_grad()
+        layer.zero_grad()
         value = -(target * layer(unary, image).log()).sum(1).mean()
         value.backward()
         return value
 
-    optimizer.step(loss)
+    if engine == "exact":
+        torch.optim.LBFGS(layer.parameters(), max_iter=40, line_search_fn="strong_wolfe").step(loss)
+    else:  # a line search wants a gradient that belongs to its loss
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.08)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, 100)
+        for _ in range(100):
+            optimizer.step(loss)
+            schedule.step()
     found = {name: value.item() for name, value in layer.values().items()}
-    tolerance = 0.01 if engine == "exact" else 0.1
-    assert found == pytest.approx(true | {"smoothness_weight": 1.0}, rel=tolerance)
+    assert found == pytest.approx(true, rel=0.01 if engine == "exact" else 0.1)
 
 
 def test_parameters_travel() -> None:
     params = CRFParams(theta_beta=7, bilateral_weight=1.5, normalization="after", self_term=False, iterations=3)
     layer = CRFLayer.from_params(params, engine="lattice")
-    back = layer.to_params(params)
-    assert back.as_dict() == pytest.approx(params.as_dict(), rel=1e-6)
+    for name, value in layer.to_params(params).as_dict().items():
+        expected = getattr(params, name)
+        assert value == (pytest.approx(expected, rel=1e-6) if isinstance(expected, float) else expected)
     twin = CRFLayer(normalization="after", self_term=False, iterations=3)
     twin.load_state_dict(layer.state_dict())
     unary, image = scene(0)
     twin.engine = "lattice"
     np.testing.assert_array_equal(marginals(twin, unary, image), marginals(layer, unary, image))
     for odd in (CRFLayer(theta_beta=[1, 2]), CRFLayer(theta_alpha=None), CRFLayer(compatibility=torch.eye(2))):
-        with pytest.raises(ParamsError, match="cannot be written|can be written"):
+        with pytest.raises(ParamsError, match="written as CRFParams"):
             odd.to_params()
 
 

@@ -181,7 +181,7 @@ class CRFLayer(nn.Module):
                 q = torch.softmax(-energies - received @ self.compatibility.to(received.dtype).T, 2)
         if valid is not None:
             q = torch.where(valid[..., None], q, 1 / labels)
-        return q.transpose(1, 2).reshape(unary.shape)
+        return q.transpose(1, 2).contiguous().view(unary.shape)  # some losses refuse other layouts
 
     def _messages(
         self, image: Tensor, valid: Tensor | None, spacing: Tensor | None, seen: Tensor, channels: int
