@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from crispmask.training.config import TrainingConfig
 
@@ -82,3 +83,18 @@ def test_without_torch(refused, data, tmp_path, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'crispmask[torch]'" in refused("train", *data, "-o", tmp_path / "out")
+
+
+def test_a_validation_set(invoke, refused, calls, data, tmp_path):
+    out = ["-o", tmp_path / "out"]
+    assert "belong together" in refused("train", *data, *out, "--val-images", tmp_path)
+    assert "patience needs a validation set" in refused("train", *data, *out, "--patience", "3")
+    validation = ["--val-annotations", data[1], "--val-images", data[3]]
+    assert "1.png does not exist" in refused("train", *data, *out, *validation)
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "1.png")
+    content = json.loads((tmp_path / "a.json").read_text())
+    square = {"id": 1, "image_id": 1, "category_id": 9, "bbox": [1, 1, 5, 5], "segmentation": [[1, 1, 6, 1, 6, 6]]}
+    (tmp_path / "a.json").write_text(json.dumps({**content, "annotations": [square]}))
+    assert invoke("train", *data, *out, *validation, "--patience", "3", "--focus", "person").exit_code == 0
+    assert calls[0][4].labels == {9: 2}
+    assert calls[0][2].patience == 3

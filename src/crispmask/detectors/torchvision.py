@@ -94,7 +94,7 @@ def detections(model: MaskRCNN, images: Sequence[NDArray[np.uint8]], device: tor
     """
     canvases: dict[tuple[int, ...], list[tuple[int, Tensor, tuple[int, int]]]] = defaultdict(list)
     for k, image in enumerate(images):
-        photo = torch.tensor(image, device=device).permute(2, 0, 1).float() / 255
+        photo = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255
         scaled, _ = model.transform([photo])
         canvases[tuple(scaled.tensors.shape)].append((k, scaled.tensors, scaled.image_sizes[0]))
     results: dict[int, Instances] = {}
