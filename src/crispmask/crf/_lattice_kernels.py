@@ -92,7 +92,7 @@ def make(d: int, words: int) -> Kernels:
     D = d + 1
 
     def build(features, scale, strides, steps, corners, weights):
-        """Embed the points; fill corners (D, N) and weights (D, N); return the vertices' keys and the hash table.
+        """Embed the points; fill corners (N, D) and weights (N, D); return the vertices' keys and the hash table.
 
         Adams, Baek and Davis, 2010, section 3.1; float32 throughout, ties as in Krähenbühl's code.
         """
@@ -162,18 +162,16 @@ def make(d: int, words: int) -> Kernels:
                     key[w, m] = key[w, m - 1]
                     for j in range(D):
                         _step(rank[j], np.float32(D - m), steps[w, j], key[w, m])
-            b0, low, high = weights[0, start : start + size], ranked[0], ranked[d]
+            here = weights[start : start + size]
             for i in range(size):
-                b0[i] = high[i] + (np.float32(1) - low[i])
-            for m in range(1, D):
-                bm, low, high = weights[m, start : start + size], ranked[d - m], ranked[D - m]
-                for i in range(size):
-                    bm[i] = low[i] - high[i]
+                here[i, 0] = ranked[d, i] + (np.float32(1) - ranked[0, i])
+                for m in range(1, D):
+                    here[i, m] = ranked[d - m, i] - ranked[D - m, i]
 
             # Find or create the vertices. (Trying the previous point's vertex first is slower: processors cannot
             # predict where it changes, while look-ups of neighbouring points run side by side.)
             for m in range(D):
-                places = corners[m, start : start + size]
+                places = corners[start : start + size, m]
                 for i in range(size):
                     h = np.uint64(0)
                     for w in range(words):
@@ -233,7 +231,7 @@ def make(d: int, words: int) -> Kernels:
         leads from one corner to another along either arc of the cycle, over the arc's axes in rising order, with one
         half per step, and only if every vertex in between exists.
         """
-        n = corners.shape[1]
+        n = corners.shape[0]
         missing = around.shape[1]
         axis = np.empty(D, np.int64)
         between = np.zeros((D, D), np.float32)
@@ -241,12 +239,12 @@ def make(d: int, words: int) -> Kernels:
             same = i > 0
             if same:
                 for m in range(D):
-                    same &= corners[m, i] == corners[m, i - 1]
+                    same &= corners[i, m] == corners[i - 1, m]
             if not same:
                 used = 0
                 for m in range(d):
                     for j in range(D):
-                        if around[j, corners[m, i], 0] == corners[m + 1, i]:
+                        if around[j, corners[i, m], 0] == corners[i, m + 1]:
                             axis[m] = j
                             used += j
                             break
@@ -261,7 +259,7 @@ def make(d: int, words: int) -> Kernels:
                             weight *= np.float32(0.5)
                             # side 0: back along the axes of the arc that starts at m; side 1: forth, ending at m.
                             first = m if side == 0 else (m - length) % D
-                            vertex = np.int64(corners[m, i])
+                            vertex = np.int64(corners[i, m])
                             for j in range(D):
                                 for a in range(length):
                                     if axis[(first + a) % D] == j and vertex != missing:
@@ -272,7 +270,7 @@ def make(d: int, words: int) -> Kernels:
             value = np.float32(0)
             for m in range(D):
                 for k in range(D):
-                    value += weights[m, i] * between[m, k] * weights[k, i]
+                    value += weights[i, m] * between[m, k] * weights[i, k]
             out[i] = value
 
     def splat(corners, weights, inputs, values):
@@ -280,14 +278,14 @@ def make(d: int, words: int) -> Kernels:
         values[:] = np.float32(0)
         for i in range(inputs.shape[0]):
             for m in range(D):
-                values[corners[m, i]] += weights[m, i] * inputs[i]
+                values[corners[i, m]] += weights[i, m] * inputs[i]
 
     def gather(corners, weights, values, alpha, out):
         """Read one channel (N,) back from the vertices (M + 1,)."""
         for i in range(out.shape[0]):
             received = np.float32(0)
             for m in range(D):
-                received += weights[m, i] * values[corners[m, i]]
+                received += weights[i, m] * values[corners[i, m]]
             out[i] = alpha * received
 
     return Kernels(jit(build), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))

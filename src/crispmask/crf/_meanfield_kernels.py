@@ -76,7 +76,7 @@ def make(corner_count: int) -> Kernels:
                 for i in range(size):
                     received = np.float32(0)
                     for m in range(D):
-                        received += weights[m, start + i] * old[corners[m, start + i]]
+                        received += weights[start + i, m] * old[corners[start + i, m]]
                     x[i] += lattice_weight * post[start + i] * received
             if read and own.shape[0] > 0:
                 for i in range(size):
@@ -89,7 +89,7 @@ def make(corner_count: int) -> Kernels:
                 for i in range(size):
                     value = pre[start + i] * here[i]
                     for m in range(D):
-                        new[corners[m, start + i]] += weights[m, start + i] * value
+                        new[corners[start + i, m]] += weights[start + i, m] * value
 
     def labels(
         unary, extra, own, negative_compatibility, state, lanes, width, read, write,
@@ -139,8 +139,8 @@ def make(corner_count: int) -> Kernels:
                     for i in range(count):
                         scale = lattice_weight * post[start + i]
                         for m in range(D):
-                            weight = scale * weights[m, start + i]
-                            vertex = np.int64(corners[m, start + i]) * lanes
+                            weight = scale * weights[start + i, m]
+                            vertex = np.int64(corners[start + i, m]) * lanes
                             for k in range(0, lanes, LANES):
                                 add_scaled(logits, i * lanes + k, old, vertex + k, weight)
                 if read and own.shape[0] > 0:
@@ -178,8 +178,8 @@ def make(corner_count: int) -> Kernels:
                         set_scaled(state, there + k, logits, here + k, np.float32(1) / mass)
                     if write and D > 0:
                         for m in range(D):
-                            weight = pre[start + i] * weights[m, start + i]
-                            vertex = np.int64(corners[m, start + i]) * lanes
+                            weight = pre[start + i] * weights[start + i, m]
+                            vertex = np.int64(corners[start + i, m]) * lanes
                             for k in range(0, lanes, LANES):
                                 add_scaled(new, vertex + k, state, there + k, weight)
 

@@ -34,8 +34,8 @@ class PermutohedralLattice:
         dimension: d.
         size: N.
         vertices: M, the number of lattice vertices in use.
-        corners: int32 (d + 1, N), the vertices of the simplex around each point.
-        weights: float32 (d + 1, N), the point's barycentric weights for them.
+        corners: int32 (N, d + 1), the vertices of the simplex around each point.
+        weights: float32 (N, d + 1), the point's barycentric weights for them.
         around: int32 (d + 1, M, 2), each vertex's neighbours along each axis, M where there is none.
         alpha: 1 / (1 + 2^-d), the factor that the filter ends with.
 
@@ -56,12 +56,10 @@ class PermutohedralLattice:
         if phantom and self.size % 4:
             array = np.concatenate([array, np.zeros((d, 1), np.float32)], axis=1)
         self._kernels = kernels.make(d, len(strides))
-        corners = np.empty((d + 1, array.shape[1]), np.int32)
-        weights = np.empty((d + 1, array.shape[1]), np.float32)
+        corners = np.empty((array.shape[1], d + 1), np.int32)
+        weights = np.empty((array.shape[1], d + 1), np.float32)
         keys, table = self._kernels.build(array, scale, strides, steps, corners, weights)
-        if array.shape[1] > self.size:
-            corners, weights = corners[:, :-1].copy(), weights[:, :-1].copy()
-        self.corners, self.weights = corners, weights
+        self.corners, self.weights = corners[: self.size], weights[: self.size]
         self.around = self._kernels.neighbours(keys, table, steps)
         self.vertices = len(keys)
 

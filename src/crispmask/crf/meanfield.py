@@ -168,7 +168,7 @@ class _Walk:
             self.kernels = _meanfield_kernels.make(0)
             self._around = None
             self._fixed: tuple[Any, ...] = (
-                np.float32(0), np.empty((0, n), np.int32), np.empty((0, n), np.float32), _NONE, _NONE
+                np.float32(0), np.empty((n, 0), np.int32), np.empty((n, 0), np.float32), _NONE, _NONE
             )  # fmt: skip
             self._old = self._new = np.zeros(lanes, np.float32)
         else:
