@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crispmask.crf._numba import LANES, add_scaled, jit, relaxed_jit, set_scaled
+from crispmask.crf._lanes import WIDTH, fused, load, plus, store
+from crispmask.crf._numba import jit, relaxed_jit
 
 # Points embedded at a time: their coordinates stay in the first-level cache and every loop over them vectorises.
 BLOCK = 512
@@ -168,11 +169,12 @@ def make(d: int, words: int) -> Kernels:
                 for m in range(1, D):
                     here[i, m] = ranked[d - m, i] - ranked[D - m, i]
 
-            # Find or create the vertices. (Trying the previous point's vertex first is slower: processors cannot
-            # predict where it changes, while look-ups of neighbouring points run side by side.)
-            for m in range(D):
-                places = corners[start : start + size, m]
-                for i in range(size):
+            # Find or create the vertices, point by point: numbered like that, a point's vertices lie close together.
+            # (Trying the previous point's vertex first is slower: processors cannot predict where it changes, while
+            # look-ups of neighbouring points run side by side.)
+            places = corners[start : start + size]
+            for i in range(size):
+                for m in range(D):
                     h = np.uint64(0)
                     for w in range(words):
                         h = (h + np.uint64(key[w, m, i])) * _GOLDEN
@@ -192,7 +194,7 @@ def make(d: int, words: int) -> Kernels:
                         if same:
                             break
                         slot = (slot + np.uint64(1)) & mask
-                    places[i] = vertex
+                    places[i, m] = vertex
         return keys[:count], table
 
     def neighbours(keys, table, steps):
@@ -291,38 +293,45 @@ def make(d: int, words: int) -> Kernels:
     return Kernels(jit(build), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
 
 
-@relaxed_jit
-def blur(values, spare, around, reverse):
-    """Blur one channel (M + 1,) with (1/2, 1, 1/2) along every axis; entry M is the zero of missing vertices.
+@cache
+def blur(channels: int) -> Any:
+    """Blur one or two interleaved channels ((M + 1) * channels,) with (1/2, 1, 1/2) along every axis.
 
-    The result is in `values` if the number of axes is even, else in `spare`.
+    Entry M is the zero of missing vertices. The result is in `values` if the number of axes is even, else in `spare`.
     """
-    axes, count = around.shape[0], around.shape[1]
-    for a in range(axes):
-        j = axes - 1 - a if reverse else a
-        for vertex in range(count):
-            pair = values[around[j, vertex, 0]] + values[around[j, vertex, 1]]
-            spare[vertex] = values[vertex] + np.float32(0.5) * pair
-        spare[count] = np.float32(0)
-        values, spare = spare, values
+    C = channels
+
+    def blur_channels(values, spare, around, reverse):
+        axes, count = around.shape[0], around.shape[1]
+        for a in range(axes):
+            j = axes - 1 - a if reverse else a
+            for vertex in range(count):
+                back, forth = np.int64(around[j, vertex, 0]) * C, np.int64(around[j, vertex, 1]) * C
+                for k in range(C):
+                    pair = values[back + k] + values[forth + k]
+                    spare[vertex * C + k] = values[vertex * C + k] + np.float32(0.5) * pair
+            spare[count * C :] = np.float32(0)
+            values, spare = spare, values
+
+    return relaxed_jit(blur_channels)
 
 
-@relaxed_jit
-def blur_lanes(values, spare, around, lanes, reverse):
-    """As `blur`, for `lanes` interleaved channels: ((M + 1) * lanes,)."""
-    axes, count = around.shape[0], around.shape[1]
-    for a in range(axes):
-        j = axes - 1 - a if reverse else a
-        for vertex in range(count):
-            back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
-            here = vertex * lanes
-            whole = lanes // LANES * LANES
-            for k in range(0, whole, LANES):  # halves are exact, so this rounds as old + (one + other) / 2 does
-                set_scaled(spare, here + k, values, back + k, np.float32(0.5))
-                add_scaled(spare, here + k, values, forth + k, np.float32(0.5))
-                add_scaled(spare, here + k, values, here + k, np.float32(1))
-            for k in range(whole, lanes):
-                pair = values[back + k] + values[forth + k]
-                spare[here + k] = values[here + k] + np.float32(0.5) * pair
-        spare[count * lanes :] = np.float32(0)
-        values, spare = spare, values
+@cache
+def blur_lanes(blocks: int) -> Any:
+    """As `blur`, for `lanes` interleaved channels, `blocks` registers at a time."""
+    step = blocks * WIDTH
+
+    def blur_registers(lanes, values, spare, around, reverse):
+        axes, count = around.shape[0], around.shape[1]
+        for a in range(axes):
+            j = axes - 1 - a if reverse else a
+            for vertex in range(count):
+                back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
+                here = vertex * lanes
+                for k in range(0, lanes, step):
+                    pair = plus(load(values, back + k, blocks), load(values, forth + k, blocks))
+                    store(spare, here + k, fused(pair, np.float32(0.5), load(values, here + k, blocks)))
+            spare[count * lanes :] = np.float32(0)
+            values, spare = spare, values
+
+    return relaxed_jit(blur_registers)

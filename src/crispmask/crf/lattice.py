@@ -101,11 +101,12 @@ class PermutohedralLattice:
             out = np.empty_like(array)
         elif out.shape != array.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise ShapeError(f"out must be a C-contiguous float32 array of shape {array.shape}")
+        blur = kernels.blur(1)
         first = np.empty(self.vertices + 1, np.float32)
         second = np.empty_like(first)
         for channel, result in zip(array, out, strict=True):
             self._kernels.splat(self.corners, self.weights, channel, first)
-            kernels.blur(first, second, self.around, reverse)
+            blur(first, second, self.around, reverse)
             blurred = second if self.dimension % 2 == 0 else first  # where d + 1 swaps end
             self._kernels.gather(self.corners, self.weights, blurred, self.alpha, result)
         return out

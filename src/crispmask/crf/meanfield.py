@@ -7,6 +7,7 @@ labels' energies is linear in K·q, and for symmetric penalties such as Potts it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,14 +88,14 @@ def two_labels(
         ones = np.ones((1, difference.size), np.float32)
         constant = difference + np.float32(a + b / 2) * sum(m.apply(ones)[0] for m in messages)
     own = _own((lattice, gaussian), b)
-    walk = _Walk(lattice, gaussian, b, 1, difference.size)
+    walk = _Walk(lattice, gaussian, b, difference.size)
     state = np.empty_like(difference)
     for iteration in range(iterations + 1):
         base = constant if iteration else difference
         if iteration and others:
             base = constant + np.float32(b) * sum(m.apply(state[None])[0] for m in others)
         last = iteration == iterations
-        walk.kernels.two_labels(
+        walk.update(
             base, own, state, walk.width, iteration > 0, not last, last, *walk.lattice(), *walk.gaussian
         )
         if not last:
@@ -112,10 +113,10 @@ def labels(
     track: Track | None = None,
 ) -> NDArray[np.float32]:
     """`infer` for any number of labels, whose probabilities are kept side by side for each pixel."""
-    from crispmask.crf._numba import LANES
+    from crispmask.crf._lanes import shape_of
 
     count, n = unary.shape
-    lanes = -(-count // LANES) * LANES
+    blocks, lanes = shape_of(count)
     energies = np.full((n, lanes), _NEVER, np.float32)
     energies[:, :count] = unary.T
     negative = np.empty((0, 0), np.float32)
@@ -124,7 +125,7 @@ def labels(
         negative[:, :count] = -penalty.T
     lattice, gaussian, others = _split(messages)
     own = _own((lattice, gaussian), 1.0)
-    walk = _Walk(lattice, gaussian, 1.0, lanes, n)
+    walk = _Walk(lattice, gaussian, 1.0, n, lanes, blocks)
     state = np.empty((n, lanes), np.float32)
     for iteration in range(iterations + 1):
         extra = _NONE
@@ -132,7 +133,7 @@ def labels(
             channels = np.ascontiguousarray(state.T)
             extra = np.ascontiguousarray(sum(m.apply(channels) for m in others).T).reshape(-1)  # type: ignore[union-attr]
         write = iteration < iterations
-        walk.kernels.labels(
+        walk.update(
             energies.reshape(-1), extra, own, negative, state.reshape(-1), lanes, walk.width,
             iteration > 0, write, *walk.lattice(), *walk.gaussian,
         )  # fmt: skip
@@ -158,14 +159,24 @@ class _Walk:
     """
 
     def __init__(
-        self, lattice: LatticeMessage | None, gaussian: GaussianMessage | None, factor: float, lanes: int, n: int
+        self,
+        lattice: LatticeMessage | None,
+        gaussian: GaussianMessage | None,
+        factor: float,
+        n: int,
+        lanes: int = 1,
+        blocks: int = 0,
     ) -> None:
         from crispmask.crf import _lattice_kernels, _meanfield_kernels
 
-        self._lanes = lanes
-        self._blur, self._blur_lanes = _lattice_kernels.blur, _lattice_kernels.blur_lanes
+        corner_count = lattice.lattice.dimension + 1 if lattice else 0
+        if lanes == 1:
+            self.update = _meanfield_kernels.two_labels(corner_count)
+            self._blur = _lattice_kernels.blur(1)
+        else:
+            self.update = _meanfield_kernels.labels(corner_count, blocks)
+            self._blur = partial(_lattice_kernels.blur_lanes(blocks), lanes)
         if lattice is None:
-            self.kernels = _meanfield_kernels.make(0)
             self._around = None
             self._fixed: tuple[Any, ...] = (
                 np.float32(0), np.empty((n, 0), np.int32), np.empty((n, 0), np.float32), _NONE, _NONE
@@ -173,7 +184,6 @@ class _Walk:
             self._old = self._new = np.zeros(lanes, np.float32)
         else:
             source = lattice.lattice
-            self.kernels = _meanfield_kernels.make(source.dimension + 1)
             self._around = source.around
             weight = np.float32(factor * lattice.weight * source.alpha)
             self._fixed = (weight, source.corners, source.weights, lattice.pre, lattice.post)
@@ -194,10 +204,7 @@ class _Walk:
         """Blur what the walk has written, for the next walk to read."""
         if self._around is None:
             return
-        if self._lanes == 1:
-            self._blur(self._new, self._old, self._around, False)
-        else:
-            self._blur_lanes(self._new, self._old, self._around, self._lanes, False)
+        self._blur(self._new, self._old, self._around, False)
         if len(self._around) % 2 == 0:  # an even number of swaps ends where it began
             self._old, self._new = self._new, self._old
 
