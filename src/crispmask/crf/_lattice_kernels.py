@@ -81,6 +81,7 @@ class Kernels(NamedTuple):
     """Compiled functions for one dimension."""
 
     build: Any
+    merge: Any
     neighbours: Any
     diagonal: Any
     splat: Any
@@ -92,12 +93,14 @@ def make(d: int, words: int) -> Kernels:
     """Kernels for features of dimension `d`, with keys of `words` 64-bit words."""
     D = d + 1
 
-    def build(features, scale, strides, steps, corners, weights):
-        """Embed the points; fill corners (N, D) and weights (N, D); return the vertices' keys and the hash table.
+    def build(features, scale, strides, steps, begin, end, corners, weights):
+        """Embed the points from `begin` to `end`; fill their rows of corners (N, D) and weights (N, D).
+
+        Returns the vertices' keys, in the order in which the points come upon them, and the hash table.
 
         Adams, Baek and Davis, 2010, section 3.1; float32 throughout, ties as in Krähenbühl's code.
         """
-        n = features.shape[1]
+        n = end - begin
         inverse = np.float32(1.0 / D)
         e = np.zeros((D, BLOCK), np.float32)
         rank = np.empty((D, BLOCK), np.float32)  # whole numbers
@@ -115,8 +118,8 @@ def make(d: int, words: int) -> Kernels:
         keys = np.empty((1 << (bits - 1), words), np.int64)
         count = 0
 
-        for start in range(0, n, BLOCK):
-            size = min(BLOCK, n - start)
+        for start in range(begin, end, BLOCK):
+            size = min(BLOCK, end - start)
             # Room for every vertex that this block can add, at a load of one half at most.
             if 2 * (count + D * BLOCK) > table.shape[0]:
                 while 2 * (count + D * BLOCK) > (1 << bits):
@@ -197,34 +200,64 @@ def make(d: int, words: int) -> Kernels:
                     places[i, m] = vertex
         return keys[:count], table
 
-    def neighbours(keys, table, steps):
-        """Vertices one step back and forth along each axis: int32 (D, M, 2), M where there is none."""
+    def merge(found, keys, count, table, names):
+        """Add a strip's `found` keys to the first `count` ones of `keys`, and to `table`; return how many there are.
+
+        names: int32, filled with the number that each found vertex has among all.
+        """
+        bits = 0
+        while (1 << bits) < table.shape[0]:
+            bits += 1
+        mask = np.uint64(table.shape[0] - 1)
+        for i in range(found.shape[0]):
+            h = np.uint64(0)
+            for w in range(words):
+                h = (h + np.uint64(found[i, w])) * _GOLDEN
+            slot = h >> np.uint64(64 - bits)
+            while True:
+                vertex = np.int64(table[slot])
+                if vertex < 0:
+                    vertex = np.int64(count)
+                    table[slot] = vertex
+                    for w in range(words):
+                        keys[vertex, w] = found[i, w]
+                    count += 1
+                    break
+                same = True
+                for w in range(words):
+                    same &= keys[vertex, w] == found[i, w]
+                if same:
+                    break
+                slot = (slot + np.uint64(1)) & mask
+            names[i] = vertex
+        return count
+
+    def neighbours(keys, table, steps, j, found):
+        """Vertices one step back and forth along axis j: fills int32 (M, 2), M where there is none."""
         count = keys.shape[0]
         bits = 0
         while (1 << bits) < table.shape[0]:
             bits += 1
         mask = np.uint64(table.shape[0] - 1)
-        found = np.full((D, count, 2), np.int32(count), np.int32)
-        for j in range(D):
-            for vertex in range(count):
-                h = np.uint64(0)
+        found[:] = np.int32(count)
+        for vertex in range(count):
+            h = np.uint64(0)
+            for w in range(words):
+                h = (h + np.uint64(keys[vertex, w] + steps[w, j])) * _GOLDEN
+            slot = h >> np.uint64(64 - bits)
+            while True:
+                other = np.int64(table[slot])
+                if other < 0:
+                    break
+                same = True
                 for w in range(words):
-                    h = (h + np.uint64(keys[vertex, w] + steps[w, j])) * _GOLDEN
-                slot = h >> np.uint64(64 - bits)
-                while True:
-                    other = np.int64(table[slot])
-                    if other < 0:
-                        break
-                    same = True
-                    for w in range(words):
-                        same &= keys[other, w] == keys[vertex, w] + steps[w, j]
-                    if same:
-                        # Symmetric: one look-up serves both.
-                        found[j, vertex, 0] = other
-                        found[j, other, 1] = vertex
-                        break
-                    slot = (slot + np.uint64(1)) & mask
-        return found
+                    same &= keys[other, w] == keys[vertex, w] + steps[w, j]
+                if same:
+                    # Symmetric: one look-up serves both.
+                    found[vertex, 0] = other
+                    found[other, 1] = vertex
+                    break
+                slot = (slot + np.uint64(1)) & mask
 
     def diagonal(corners, weights, around, out):
         """K(i, i) without alpha: what a unit at point i gives back to it.
@@ -275,37 +308,47 @@ def make(d: int, words: int) -> Kernels:
                     value += weights[i, m] * between[m, k] * weights[i, k]
             out[i] = value
 
-    def splat(corners, weights, inputs, values):
-        """Spread one channel (N,) over the vertices (M + 1,)."""
+    def splat(corners, weights, inputs, begin, end, values):
+        """Spread one channel (N,), from point `begin` to `end`, over the vertices (M + 1,)."""
         values[:] = np.float32(0)
-        for i in range(inputs.shape[0]):
+        for i in range(begin, end):
             for m in range(D):
                 values[corners[i, m]] += weights[i, m] * inputs[i]
 
-    def gather(corners, weights, values, alpha, out):
-        """Read one channel (N,) back from the vertices (M + 1,)."""
-        for i in range(out.shape[0]):
+    def gather(corners, weights, values, alpha, begin, end, out):
+        """Read one channel (N,), from point `begin` to `end`, back from the vertices (M + 1,)."""
+        for i in range(begin, end):
             received = np.float32(0)
             for m in range(D):
                 received += weights[i, m] * values[corners[i, m]]
             out[i] = alpha * received
 
-    return Kernels(jit(build), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
+    return Kernels(
+        jit(build), jit(merge), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather)
+    )
+
+
+@jit
+def rename(names, corners):
+    """Replace the numbers of vertices (N, D) by the names that they have."""
+    for i in range(corners.shape[0]):
+        for m in range(corners.shape[1]):
+            corners[i, m] = names[corners[i, m]]
 
 
 @cache
 def blur(channels: int) -> Any:
-    """Blur one or two interleaved channels ((M + 1) * channels,) with (1/2, 1, 1/2) along every axis.
+    """Blur one or two interleaved channels ((M + 1) * channels,) with (1/2, 1, 1/2) along every axis of `around`.
 
-    Entry M is the zero of missing vertices. The result is in `values` if the number of axes is even, else in `spare`.
+    Only the vertices from `begin` to `end`: where these are not all, `around` must have one axis. Entry M is the zero of missing vertices. The result is
+    in `values` if the number of axes is even, else in `spare`.
     """
     C = channels
 
-    def blur_channels(values, spare, around, reverse):
+    def blur_channels(values, spare, around, begin, end):
         axes, count = around.shape[0], around.shape[1]
-        for a in range(axes):
-            j = axes - 1 - a if reverse else a
-            for vertex in range(count):
+        for j in range(axes):
+            for vertex in range(begin, end):
                 back, forth = np.int64(around[j, vertex, 0]) * C, np.int64(around[j, vertex, 1]) * C
                 for k in range(C):
                     pair = values[back + k] + values[forth + k]
@@ -321,11 +364,10 @@ def blur_lanes(blocks: int) -> Any:
     """As `blur`, for `lanes` interleaved channels, `blocks` registers at a time."""
     step = blocks * WIDTH
 
-    def blur_registers(lanes, values, spare, around, reverse):
+    def blur_registers(lanes, values, spare, around, begin, end):
         axes, count = around.shape[0], around.shape[1]
-        for a in range(axes):
-            j = axes - 1 - a if reverse else a
-            for vertex in range(count):
+        for j in range(axes):
+            for vertex in range(begin, end):
                 back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
                 here = vertex * lanes
                 for k in range(0, lanes, step):

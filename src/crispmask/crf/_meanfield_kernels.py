@@ -4,6 +4,8 @@ What a pixel needs (its corners and weights, its unary, its probabilities) is re
 instead of once per stage; that walk is bound by memory, so this halves its time. Rows of the image go through
 buffers that stay in the first-level cache. The Gaussian is filtered along x one radius ahead of the row that is
 updated, so the probabilities can be overwritten in place.
+
+A walk is over a strip of rows. Of the rows beside it, which another thread may already have updated, it takes copies.
 """
 
 from __future__ import annotations
@@ -33,20 +35,32 @@ from crispmask.crf._numba import exp, relaxed_jit
 _FLOOR = np.float32(-60)
 
 
+@relaxed_jit
+def _source(state, above, below, y, first, last, length):
+    """Row y of the state before the update; `above` and `below` hold the rows beside those from `first` to `last`."""
+    if y < first:
+        end = above.shape[0] - (first - 1 - y) * length
+        return above[end - length : end]
+    if y >= last:
+        return below[(y - last) * length : (y - last + 1) * length]
+    return state[y * length : (y + 1) * length]
+
+
 @cache
 def two_labels(corner_count: int) -> Any:
     """Update of two labels for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
     D = corner_count
 
     def update_two(
-        difference, own, state, width, read, write, last,
+        difference, own, state, above, below, width, first, last, read, write,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
     ):  # fmt: skip
         """One update of q - 1/2 in `state`, q the probability of label 1; see `meanfield.two_labels`.
 
+        above, below: copies of the rows before `first` and from `last` on, as far as the Gaussian reaches.
         read, write: whether messages are taken into account (not on the first pass, which starts from the unary) and
-        whether the lattice values `new` are filled for the next. On the `last` pass the state becomes q itself.
+        whether the lattice values `new` are filled for the next. On the last pass, without that, the state becomes q.
         """
         n = state.shape[0]
         height = (n + width - 1) // width
@@ -59,9 +73,10 @@ def two_labels(corner_count: int) -> Any:
         if write:
             new[:] = np.float32(0)
         if smooth:
-            for y in range(min(radius, height)):
-                horizontal(state[y * width : (y + 1) * width], pre_y[y], pre_x, post_x, taps_x, 1, padded, ring[y])
-        for y in range(height):
+            for y in range(max(0, first - radius), min(first + radius, height)):
+                there = _source(state, above, below, y, first, last, width)
+                horizontal(there, pre_y[y], pre_x, post_x, taps_x, 1, padded, ring[y % (2 * radius + 1)])
+        for y in range(first, last):
             start = y * width
             size = min(width, n - start)
             here = state[start : start + size]
@@ -71,7 +86,7 @@ def two_labels(corner_count: int) -> Any:
             if smooth:
                 ahead = y + radius
                 if ahead < height:
-                    there = state[ahead * width : (ahead + 1) * width]
+                    there = _source(state, above, below, ahead, first, last, width)
                     horizontal(there, pre_y[ahead], pre_x, post_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], row)
                 for i in range(size):
@@ -85,7 +100,7 @@ def two_labels(corner_count: int) -> Any:
             if read and own.shape[0] > 0:
                 for i in range(size):
                     x[i] -= own[start + i] * here[i]
-            offset = np.float32(0) if last else np.float32(0.5)
+            offset = np.float32(0.5) if write else np.float32(0)
             for i in range(size):
                 e = exp(max(_FLOOR, min(-_FLOOR, x[i])))
                 here[i] = np.float32(1) / (np.float32(1) + e) - offset
@@ -104,7 +119,7 @@ def labels(corner_count: int, blocks: int) -> Any:
     D, step = corner_count, blocks * WIDTH
 
     def update_many(
-        unary, extra, own, negative_compatibility, state, lanes, width, read, write,
+        unary, extra, own, negative_compatibility, lanes, state, above, below, width, first, last, read, write,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
     ):  # fmt: skip
@@ -124,20 +139,20 @@ def labels(corner_count: int, blocks: int) -> Any:
         if write:
             new[:] = np.float32(0)
         if smooth:
-            for y in range(min(radius, height)):
-                below = state[y * width * lanes : (y + 1) * width * lanes]
-                horizontal(below, pre_y[y], pre_x, post_x, taps_x, lanes, padded, ring[y])
-        for y in range(height):
+            for y in range(max(0, first - radius), min(first + radius, height)):
+                there = _source(state, above, below, y, first, last, width * lanes)
+                horizontal(there, pre_y[y], pre_x, post_x, taps_x, lanes, padded, ring[y % (2 * radius + 1)])
+        for y in range(first, last):
             size = min(width, n - y * width)
             if smooth:
                 ahead = y + radius
                 if ahead < height:
-                    below = state[ahead * width * lanes : (ahead + 1) * width * lanes]
-                    horizontal(below, pre_y[ahead], pre_x, post_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)])
+                    there = _source(state, above, below, ahead, first, last, width * lanes)
+                    horizontal(there, pre_y[ahead], pre_x, post_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)])
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], message)
             for i in range(size):
                 point = y * width + i
-                here, first = i * lanes, point * lanes
+                here, at = i * lanes, point * lanes
                 best = -np.float32(np.inf)
                 for k in range(0, lanes, step):
                     x = load(message, here + k, blocks)
@@ -148,16 +163,16 @@ def labels(corner_count: int, blocks: int) -> Any:
                             received = fused(load(old, vertex + k, blocks), weights[point, m], received)
                         x = fused(received, lattice_weight * post[point], x)
                     if extra.shape[0] > 0:
-                        x = plus(x, load(extra, first + k, blocks))
+                        x = plus(x, load(extra, at + k, blocks))
                     if read and own.shape[0] > 0:
-                        x = fused(load(state, first + k, blocks), -own[point], x)
+                        x = fused(load(state, at + k, blocks), -own[point], x)
                     if negative_compatibility.shape[0] == 0:
-                        x = minus(x, load(unary, first + k, blocks))
+                        x = minus(x, load(unary, at + k, blocks))
                         best = max(best, highest(x))
                     store(logits, k, x)
                 if negative_compatibility.shape[0] > 0:
                     for k in range(0, lanes, step):
-                        x = minus(np.float32(0), load(unary, first + k, blocks))
+                        x = minus(np.float32(0), load(unary, at + k, blocks))
                         for b in range(negative_compatibility.shape[0]):
                             x = fused(load(negative_compatibility[b], k, blocks), logits[b], x)
                         best = max(best, highest(x))
@@ -171,7 +186,7 @@ def labels(corner_count: int, blocks: int) -> Any:
                     store(logits, k, e)
                 for k in range(0, lanes, step):
                     q = scaled(load(logits, k, blocks), np.float32(1) / mass)
-                    store(state, first + k, q)
+                    store(state, at + k, q)
                     if write and D > 0:
                         for m in range(D):
                             vertex = np.int64(corners[point, m]) * lanes

@@ -109,7 +109,7 @@ class _Field:
     def blur(self) -> None:
         """Blur the values to come and hold them from now on."""
         old, new = self._old, self._new
-        self._blur(new.reshape(-1), old.reshape(-1), self._around, False)
+        self._blur(new.reshape(-1), old.reshape(-1), self._around, 0, self._around.shape[1])
         if len(self._around) % 2 == 0:  # the result is where it began
             self._old, self._new = new, old
 
