@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
-from crispmask.pipeline.photo import Settings, prepare, process, write_picture
+from crispmask.pipeline.photo import Settings, detect, prepare, process, refine, write_picture
 
-__all__ = ["Failure", "PhotoDone", "Report", "Settings", "prepare", "process", "segment_folder", "write_picture"]
+__all__ = [
+    "Failure",
+    "PhotoDone",
+    "Report",
+    "Settings",
+    "detect",
+    "prepare",
+    "process",
+    "refine",
+    "segment_folder",
+    "write_picture",
+]

@@ -10,6 +10,20 @@ from typing import Any, TextIO
 from crispmask.errors import ParamsError
 
 
+def refuse_other_settings(folder: object, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise ParamsError where an unfinished run in `folder` has other settings than the one that would go on."""
+    new = json.loads(json.dumps(new))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changed:
+        key = changed[0]
+        what = f"{key} was {old.get(key)!r}, is {new.get(key)!r}" if key != "detector" else "another detector"
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ParamsError(
+            f"{folder} holds an unfinished run with other settings ({what}{more}): repeat the command "
+            "that began it, choose another folder, or begin anew with --restart"
+        )
+
+
 class Journal:
     """An append-only file of JSON lines: the settings, then one record per finished photo.
 
@@ -46,24 +60,12 @@ class Journal:
                 if k:
                     self.records[content["name"]] = content
                 else:
-                    self._compare(dict(content["settings"]))
+                    refuse_other_settings(self.path.parent, dict(content["settings"]), self.settings)
             except (ValueError, KeyError, TypeError) as error:
                 if isinstance(error, ParamsError):
                     raise
                 raise ParamsError(f"{self.path} is not a journal of crispmask: remove it, or add --restart") from None
             self._good += len(line)
-
-    def _compare(self, old: dict[str, Any]) -> None:
-        new = json.loads(json.dumps(self.settings))
-        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if changed:
-            key = changed[0]
-            what = f"{key} was {old.get(key)!r}, is {new.get(key)!r}" if key != "detector" else "another detector"
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise ParamsError(
-                f"{self.path.parent} holds an unfinished run with other settings ({what}{more}): repeat the command "
-                "that began it, choose another folder, or begin anew with --restart"
-            )
 
     def append(self, record: dict[str, Any]) -> None:
         """Add the record of a finished photo, which must have a ``name``."""
