@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -87,13 +87,16 @@ def is_manifest(sources: Sequence[str | Path]) -> bool:
     return any(_kind(source) is not None for source in sources)
 
 
-def make_manifest(photos: Mapping[str, str], annotations: CocoDataset | None, place: Place) -> Manifest:
+def make_manifest(
+    photos: Mapping[str, str], annotations: CocoDataset | None, place: Place, outright: Collection[Path] = ()
+) -> Manifest:
     """Write a manifest of photos.
 
     Args:
         photos: paths or URLs by name, see `find_photos`.
         annotations: what gives the image ids and sizes, by file name.
         place: the Parquet file to write.
+        outright: photos that the annotations must name; others are left out where they do not.
 
     Raises:
         DataError: a photo that the annotations do not name.
@@ -101,11 +104,10 @@ def make_manifest(photos: Mapping[str, str], annotations: CocoDataset | None, pl
     rows: list[dict[str, Any]] = [{KEY: name, "uri": uri} for name, uri in photos.items()]
     columns = [KEY, "uri"]
     if annotations is not None:
+        images = match_annotations({name: Path(uri) for name, uri in photos.items()}, annotations, outright)
+        sizes = {name: {"height": image.size[0], "width": image.size[1]} for name, image in images.items()}
+        rows = [{**row, "image_id": images[row[KEY]].id, **sizes[row[KEY]]} for row in rows if row[KEY] in images]
         columns = list(COLUMNS)
-        images = match_annotations({name: Path(uri) for name, uri in photos.items()}, annotations)
-        for row in rows:
-            image = images[row[KEY]]
-            row |= {"image_id": image.id, "height": image.size[0], "width": image.size[1]}
     with place.writing() as partial:
         pq.write_table(pa.Table.from_pylist(rows, pa.schema({name: COLUMNS[name] for name in columns})), partial)
     return Manifest.open([place.url])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -13,6 +15,7 @@ from crispmask.cluster.stages import KEY
 from crispmask.cluster.storage import Place
 from crispmask.coco import write_results
 from crispmask.errors import ClusterError, DataError
+from crispmask.files import write_text
 
 BATCH = 256  # rows that the driver holds at a time
 SORTED = 10_000  # rows that one task sorts: tens of megabytes
@@ -37,23 +40,26 @@ def check_rows(table: Place, photos: int) -> tuple[int, dict[str, str]]:
 
 def write_coco(
     table: Place,
-    output: Place,
+    folder: Path,
     photos: int,
     category_ids: Mapping[int, int],
     categories: list[dict[str, Any]],
     ids_given: bool,
-) -> None:
+) -> list[str]:
     """Write ``results.json``, ``results_before.json`` and ``images.json`` from the rows, as `segment_folder` does.
 
     Ray sorts the rows, so that the driver's memory holds few of them at a time.
 
     Args:
         table: the folder of Parquet files.
-        output: folder of the files.
+        folder: of the files.
         photos: number of rows.
         category_ids: the detector's to the results'; others are left out.
         categories: of ``images.json``.
         ids_given: whether rows have image ids; else photos are numbered from 1 by sorted name.
+
+    Returns:
+        The names of the files.
 
     Raises:
         DataError: a photo without image id where others have one, or ids or names that are used twice.
@@ -83,9 +89,10 @@ def write_coco(
                     }
 
     for side, name in (("rle_before", "results_before.json"), ("rle", "results.json")):
-        with (output / name).writing() as partial:
-            write_results(partial, results(side))
-    (output / "images.json").write_json({"images": images, "categories": categories, "annotations": []})
+        write_results(folder / name, results(side))
+    content = {"images": images, "categories": categories, "annotations": []}
+    write_text(folder / "images.json", json.dumps(content, indent=1) + "\n")
+    return ["images.json", "results.json", "results_before.json"]
 
 
 def _rows(rows: ray.data.Dataset, columns: list[str], key: str | None) -> Iterator[dict[str, Any]]:

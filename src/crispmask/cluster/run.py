@@ -32,6 +32,7 @@ from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ClusterError, CrispmaskError, DataError, ParamsError
 from crispmask.pipeline import Failure, Report, Settings
 from crispmask.pipeline.journal import refuse_other_settings
+from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
 
 UNFINISHED, MANIFEST, CHECKPOINT, TABLE = "unfinished.json", "manifest.parquet", "checkpoint", "photos.parquet"
 
@@ -105,7 +106,7 @@ def segment_on_ray(
     if out.is_file():
         raise DataError(f"the output {output} is a file: name a folder")
     loaded = load_detector(detector)
-    dataset = CocoDataset.from_file(annotations) if annotations else None
+    dataset = CocoDataset.from_file(annotations, annotations=False) if annotations else None
     categories = _Categories.make(loaded, dataset)
     fingerprint = {
         "crispmask": __version__,
@@ -121,14 +122,27 @@ def segment_on_ray(
             rows = _stages(manifest, detector, loaded, settings, counter, gpus, resumed > 0)
             _write(rows, out, photos_per_file)
         objects, failed = check_rows(out / TABLE, manifest.photos)
-        if json and len(failed) < manifest.photos:
-            with _failing_clearly():
-                write_coco(
-                    out / TABLE, out, manifest.photos, categories.ids, categories.named, "image_id" in manifest.columns
-                )
+        done = manifest.photos - len(failed)
+        facts = {
+            "detector": {"name": loaded.name, "sha256": loaded.checksum},
+            "annotations": describe(Path(annotations)) if annotations else None,
+            "images": [str(source) for source in sources],
+            "settings": settings.as_dict(),
+            "photos": {"segmented": done, "unusable": len(failed)},
+        }
+        if done:
+            with out.filling() as folder, _failing_clearly():
+                names = []
+                if json:
+                    ids_given = "image_id" in manifest.columns
+                    names = write_coco(
+                        out / TABLE, folder, manifest.photos, categories.ids, categories.named, ids_given
+                    )
+                write_provenance(folder / IN_FOLDER, "segment", facts, [folder / name for name in names])
     _end(out)
     failures = tuple(Failure(Path(name), reason) for name, reason in failed.items())
-    return Report(manifest.photos - len(failed), resumed, objects, failures, categories.left_out)
+    missing = len(dataset.images) - manifest.photos if dataset else 0
+    return Report(done, resumed, objects, failures, categories.left_out, missing=missing)
 
 
 @dataclass(frozen=True)
@@ -171,7 +185,8 @@ def _begin(
         return Manifest.open([made.url])
     else:
         photos = Manifest.open(sources).find() if is_manifest(sources) else find_photos(sources)
-        manifest = make_manifest(photos, dataset, made)
+        outright = {Path(os.path.abspath(source)) for source in sources if os.path.isfile(source)}  # noqa: PTH100, PTH113
+        manifest = make_manifest(photos, dataset, made, outright)
     if not going_on:
         (out / CHECKPOINT).remove()
         (out / TABLE).remove()
@@ -244,9 +259,7 @@ def _write(rows: ray.data.Dataset, out: Place, photos_per_file: int) -> None:
     )
     context.enable_progress_bars = context.print_on_execution_start = False
     with _failing_clearly():
-        rows.write_parquet(
-            table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=RESULT
-        )
+        rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=RESULT)
 
 
 def _count(checkpoint: Place) -> int:

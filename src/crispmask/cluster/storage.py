@@ -105,7 +105,19 @@ class Place:
             partial = Path(folder) / "file"
             yield partial
             # An object appears in its store when its upload is complete.
-            copy_files(str(partial), self.path, source_filesystem=LocalFileSystem(), destination_filesystem=self.filesystem)
+            copy_files(
+                str(partial), self.path, source_filesystem=LocalFileSystem(), destination_filesystem=self.filesystem
+            )
+
+    @contextmanager
+    def filling(self) -> Iterator[Path]:
+        """A local folder; when the block succeeds, the files in it are in this one."""
+        if self.is_local:
+            yield Path(self.path)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+            copy_files(folder, self.path, source_filesystem=LocalFileSystem(), destination_filesystem=self.filesystem)
 
     def write_json(self, content: Any) -> None:
         """Write a JSON file atomically."""

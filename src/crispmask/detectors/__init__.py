@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from crispmask.detectors.base import Detector
-from crispmask.detectors.files import EMBEDDED_SHA256, checksum, embedded_model_path
+from crispmask.detectors.files import EMBEDDED_SHA256, embedded_model_path
 from crispmask.errors import ModelError
+from crispmask.files import checksum
 
 __all__ = ["EMBEDDED_SHA256", "Detector", "checksum", "embedded_model_path", "load_detector"]
 

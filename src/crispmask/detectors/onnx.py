@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crispmask.detectors.files import checksum
 from crispmask.detectors.paste import paste_window
 from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError
+from crispmask.files import checksum
 from crispmask.image import as_image
 from crispmask.instances import Instances
 

@@ -41,6 +41,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise ParamsError(f"score must be a number in [0, 1], got {self.score!r}")
+        object.__setattr__(self, "score", float(self.score))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping of names to values; parameters that have no effect are left out."""
@@ -73,9 +74,7 @@ def detect(image: NDArray[np.uint8], detector: Detector, settings: Settings) -> 
     return found[found.scores >= np.float32(settings.score)]
 
 
-def refine(
-    image: NDArray[np.uint8], before: Instances, settings: Settings, *, threads: int | None = None
-) -> Instances:
+def refine(image: NDArray[np.uint8], before: Instances, settings: Settings, *, threads: int | None = None) -> Instances:
     """The second half of `process`: the same instances with refined masks, or as they are where none are wanted."""
     if not settings.refine or not len(before):
         return before
