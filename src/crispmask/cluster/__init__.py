@@ -8,6 +8,8 @@ from crispmask.errors import MissingExtraError
 
 # Ray reports its use to its maker unless it is told not to; who wants that sets the variable to 1.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# What its C++ parts have to say goes past Python's logging, straight to the terminal.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 try:
     from crispmask.cluster.run import Progress, segment_on_ray

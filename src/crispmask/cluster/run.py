@@ -135,9 +135,7 @@ def segment_on_ray(
                 names = []
                 if json:
                     ids_given = "image_id" in manifest.columns
-                    names = write_coco(
-                        out / TABLE, folder, manifest.photos, categories.ids, categories.named, ids_given
-                    )
+                    names = write_coco(out / TABLE, folder, categories.ids, categories.named, ids_given)
                 write_provenance(folder / IN_FOLDER, "segment", facts, [folder / name for name in names])
     _end(out)
     failures = tuple(Failure(Path(name), reason) for name, reason in failed.items())
@@ -238,26 +236,24 @@ def _stages(
 
 
 def _read(manifest: Manifest, share: float) -> ray.data.Dataset:
-    context = ray.data.DataContext.get_current()
+    """The manifest as a data set whose options are its own."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
     # The second version of Ray's reader lists files in a task that takes a whole processor, whatever it is told.
-    before, context.use_datasource_v2 = context.use_datasource_v2, False
-    try:
+    context.use_datasource_v2 = False
+    with ray.data.DataContext.current(context):
         return manifest.read(num_cpus=share)
-    finally:
-        context.use_datasource_v2 = before
 
 
 def _write(rows: ray.data.Dataset, out: Place, photos_per_file: int) -> None:
     """Run the stages; files appear in `TABLE`, and which photos they hold in `CHECKPOINT`, in two steps of Ray's."""
     table, checkpoint = out / TABLE, out / CHECKPOINT
-    context = rows.context  # the options below are this data set's alone
-    context.checkpoint_config = CheckpointConfig(
+    rows.context.checkpoint_config = CheckpointConfig(
         id_column=KEY,
         checkpoint_path=checkpoint.path,
         override_filesystem=checkpoint.filesystem,
         delete_checkpoint_on_success=False,  # it is needed until the results are put together
     )
-    context.enable_progress_bars = context.print_on_execution_start = False
     with _failing_clearly():
         rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=RESULT)
 

@@ -45,8 +45,8 @@ INSTANCE = pa.struct(
         pa.field("category", pa.string()),
         pa.field("score", pa.float64()),
         pa.field("bbox", pa.list_(pa.float64())),
-        pa.field("rle", pa.string()),
-        pa.field("rle_before", pa.string()),
+        pa.field("rle", pa.large_string()),
+        pa.field("rle_before", pa.large_string()),
     ]
 )
 
