@@ -12,10 +12,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 try:
-    from crispmask.cluster.run import Progress, segment_on_ray
+    from crispmask.cluster.engine import Progress
+    from crispmask.cluster.refine import refine_on_ray
+    from crispmask.cluster.segment import segment_on_ray
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("crispmask"):
         raise
     raise MissingExtraError(error.name or "ray", "cluster") from None
 
-__all__ = ["Progress", "segment_on_ray"]
+__all__ = ["Progress", "refine_on_ray", "segment_on_ray"]

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
 
-from crispmask.cluster.stages import KEY, locate
+from crispmask.cluster.stages import KEY, RECORDS, locate
 from crispmask.cluster.storage import Place, is_url
 from crispmask.coco import CocoDataset
 from crispmask.errors import DataError, ImageError
@@ -30,7 +30,7 @@ class Manifest:
     Attributes:
         places: the files.
         kind: ``parquet`` or ``json``.
-        columns: those of `COLUMNS` that it has.
+        columns: those of `COLUMNS` that it has, and ``records`` where it is one of ``refine``.
         photos: number of rows.
         base: path or URL that its relative names start from.
     """
@@ -66,7 +66,7 @@ class Manifest:
             fits = pa.types.is_integer if pa.types.is_integer(wanted) else _is_text
             if name in fields and not (fits(fields[name]) or pa.types.is_null(fields[name])):
                 raise DataError(f"the manifest {named}: the column {name!r} must hold {wanted}, not {fields[name]}")
-        columns = tuple(name for name in COLUMNS if name in fields)
+        columns = tuple(name for name in (*COLUMNS, RECORDS.name) if name in fields)
         return cls(places, kind, columns, photos, places[0].url.rpartition("/")[0])
 
     def read(self, **options: Any) -> ray.data.Dataset:

@@ -26,7 +26,7 @@ def check_rows(table: Place, photos: int) -> tuple[int, dict[str, str]]:
     Raises:
         ClusterError: not exactly one row a photo.
     """
-    content = _dataset(table)
+    content = dataset_of(table)
     if content.count_rows() != photos:
         raise ClusterError(
             f"{table.url} holds {content.count_rows()} rows for {photos} photos: the output must be a folder that all "
@@ -62,7 +62,7 @@ def write_coco(
         DataError: a photo without image id where others have one, or ids or names that are used twice.
     """
     key = "image_id" if ids_given else KEY
-    rows = _dataset(table).to_table().sort_by(key)
+    rows = dataset_of(table).to_table().sort_by(key)
     _check_rising(rows, key)
     ids = rows["image_id"].to_pylist() if ids_given else range(1, len(rows) + 1)
 
@@ -95,7 +95,8 @@ def write_coco(
     return ["images.json", "results.json", "results_before.json"]
 
 
-def _dataset(table: Place) -> ds.Dataset:
+def dataset_of(table: Place) -> ds.Dataset:
+    """The rows of a finished run."""
     return ds.dataset(table.path, filesystem=table.filesystem, format="parquet")
 
 

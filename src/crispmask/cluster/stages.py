@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from crispmask.coco import instances_to_results
 from crispmask.detectors import load_detector
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError
 from crispmask.image import decode_image, read_image
-from crispmask.pipeline import Settings, detect, refine
+from crispmask.pipeline import Settings, detect, refine, refine_records
+from crispmask.pipeline.photos import other_size
 
 READERS = 8  # photos that a reading task fetches at the same time: an object store answers after tens of milliseconds
 
@@ -65,36 +67,45 @@ RESULT = pa.schema(
 ``bbox`` is COCO's [x, y, width, height] in pixels, ``rle`` the counts of the refined mask's compressed RLE of size
 [``height``, ``width``], ``rle_before`` those of the detector's mask; ``detector`` is the SHA-256 of the weights."""
 
+RECORD = pa.struct([pa.field("number", pa.int64()), pa.field("record", pa.large_string())])
+RECORDS = pa.field("records", pa.list_(RECORD))
+"""Results of one photo: their numbers in the file, and what the file says, as JSON."""
+
+REFINED = pa.schema(
+    [pa.field(KEY, pa.string()), pa.field("error", pa.string()), pa.field("objects", pa.int32()), RECORDS]
+)
+"""A row of ``refine``: the same records with refined masks, or why there are none."""
+
 # Between the stages: the pixels as they lie in memory, the instances pickled as Ray's own arguments are.
 _PIXELS = pa.schema([*_PHOTO, pa.field("pixels", pa.large_binary())])
 _DETECTED = _PIXELS.append(pa.field("before", pa.large_binary()))
 
 
-def read_photos(batch: pa.Table, *, base: str | None) -> Iterator[pa.Table]:
+def read_photos(batch: pa.Table, *, base: str | None, carry: tuple[pa.Field, ...] = ()) -> Iterator[pa.Table]:
     """Rows of a manifest with the photos' pixels; row by row, so that a batch of large photos is cut into blocks.
 
     Args:
         batch: columns ``file_name`` and, where there are such, ``uri`` (where the file is; by default its name below
             `base`), ``image_id``, and ``height`` and ``width`` that the photo must have.
         base: path or URL that relative names start from.
+        carry: further columns that stay.
     """
+    schema = pa.schema([*_PIXELS, *carry])
     with ThreadPoolExecutor(READERS) as pool:
         for row in pool.map(partial(_read_photo, base=base), batch.to_pylist()):
-            yield pa.Table.from_pylist([row], _PIXELS)
+            yield pa.Table.from_pylist([row], schema)
 
 
 def _read_photo(row: dict[str, Any], base: str | None) -> dict[str, Any]:
     if not row[KEY]:
         raise DataError(f"the manifest has a row without {KEY!r}")
-    photo = {KEY: row[KEY], "image_id": row.get("image_id")}
+    photo = {**row, "height": None, "width": None}
     try:
-        image = _pixels(locate(row, base))
-        expected = row.get("height"), row.get("width")
-        if None not in expected and image.shape[:2] != expected:
-            raise DataError(
-                f"{row[KEY]} has {image.shape[1]}x{image.shape[0]} pixels (width x height), the annotation file says "
-                f"{expected[1]}x{expected[0]}"
-            )
+        place = locate(row, base)
+        image = _pixels(place)
+        height, width = row.get("height"), row.get("width")
+        if height and width and image.shape[:2] != (height, width):
+            raise other_size(Path(place.url), (image.shape[0], image.shape[1]), (height, width))
     except CrispmaskError as error:
         return {**photo, "error": str(error)}
     return {**photo, "height": image.shape[0], "width": image.shape[1], "pixels": image.tobytes()}
@@ -197,6 +208,32 @@ class Refine:
             }
             for old, new in pairs
         ]
+
+
+@dataclass(frozen=True)
+class RefineRecords:
+    """The refining stage for results that are there already; gives rows of `REFINED`.
+
+    Args:
+        settings: of the run.
+    """
+
+    settings: Settings
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([self._refine(row) for row in batch.to_pylist()], REFINED)
+
+    def _refine(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["error"] is None:
+            try:
+                records = [json.loads(entry["record"]) for entry in row["records"]]
+                refined = refine_records(_image(row), records, self.settings, threads=1)
+            except (CrispmaskError, MemoryError) as error:
+                return {KEY: row[KEY], "error": _reason(row, error), "objects": 0, "records": row["records"]}
+            numbers = (entry["number"] for entry in row["records"])
+            done = [{"number": k, "record": json.dumps(r)} for k, r in zip(numbers, refined, strict=True)]
+            return {KEY: row[KEY], "error": None, "objects": len(done), "records": done}
+        return {**row, "objects": 0}
 
 
 def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
