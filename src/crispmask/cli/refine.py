@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crispmask.cli.cluster import on_ray, only
+from crispmask.cli.cluster import Address, Engine, PhotosPerFile, on_ray, only
 from crispmask.cli.console import complain, count, note, progress_bar, say
 from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, read_params
 from crispmask.cli.options import options_from
