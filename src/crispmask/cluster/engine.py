@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -106,8 +107,7 @@ def write_once(rows: ray.data.Dataset, out: Place, photos_per_file: int, schema:
         override_filesystem=checkpoint.filesystem,
         delete_checkpoint_on_success=False,  # it is needed until the results are put together
     )
-    with failing_clearly():
-        rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=schema)
+    rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=schema)
 
 
 def finished(out: Place) -> ds.Dataset | None:
@@ -175,7 +175,8 @@ def telling(on_progress: Callable[[Progress], None] | None, total: int, resumed:
 def connected(address: str | None) -> Iterator[None]:
     """A cluster: the one that this process is connected to, the one at an address, or one of this machine alone."""
     if ray.is_initialized():
-        yield
+        with _failing_clearly():
+            yield
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address or os.environ.get("RAY_ADDRESS"):
@@ -189,15 +190,16 @@ def connected(address: str | None) -> Iterator[None]:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = f" at {address}" if address else ""
-        raise ClusterError(f"cannot reach a Ray cluster{where}: {_first_line(error)}") from None
+        raise ClusterError(f"cannot reach a Ray cluster{where}: {_reason(error)}") from None
     try:
-        yield
+        with _failing_clearly():
+            yield
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def failing_clearly() -> Iterator[None]:
+def _failing_clearly() -> Iterator[None]:
     """Errors of ours that were raised on another machine are raised here; Ray's own become one sentence."""
     try:
         yield
@@ -207,10 +209,12 @@ def failing_clearly() -> Iterator[None]:
             cause = cause.cause
         if isinstance(cause, CrispmaskError):
             raise cause from None
-        raise ClusterError(f"a task of the cluster failed: {_first_line(cause)}") from error
+        raise ClusterError(f"a task of the cluster failed: {_reason(cause)}") from error
     except RayError as error:
-        raise ClusterError(f"the cluster failed: {_first_line(error)}") from error
+        raise ClusterError(f"the cluster failed: {_reason(error)}") from error
 
 
-def _first_line(error: BaseException | None) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _reason(error: BaseException | None) -> str:
+    """The line of a report that names the exception, else its first: Ray puts a whole traceback into the message."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception): ", line)), lines[0])

@@ -67,7 +67,7 @@ class Manifest:
             if name in fields and not (fits(fields[name]) or pa.types.is_null(fields[name])):
                 raise DataError(f"the manifest {named}: the column {name!r} must hold {wanted}, not {fields[name]}")
         columns = tuple(name for name in (*COLUMNS, RECORDS.name) if name in fields)
-        return cls(places, kind, columns, photos, places[0].url.rpartition("/")[0])
+        return cls(places, kind, columns, photos, places[0].parent.url)
 
     def read(self, **options: Any) -> ray.data.Dataset:
         """Its rows as a Ray data set; `options` are those of ``ray.data.read_parquet``."""

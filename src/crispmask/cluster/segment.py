@@ -21,7 +21,6 @@ from crispmask.cluster.engine import (
     begin,
     connected,
     end,
-    failing_clearly,
     finished,
     goes_on,
     processor_share,
@@ -120,7 +119,7 @@ def segment_on_ray(
             "photos": {"segmented": done, "unusable": len(failed)},
         }
         if done:
-            with out.filling() as folder, failing_clearly():
+            with out.filling() as folder:
                 names = []
                 if json:
                     ids_given = "image_id" in manifest.columns

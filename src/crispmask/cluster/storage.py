@@ -55,8 +55,9 @@ class Place:
             filesystem, root = _filesystem(parts.scheme, parts.netloc, parts.query)
         except (ArrowException, ImportError, OSError, ValueError) as error:
             raise DataError(f"cannot open {url}: {error}") from None
-        path = url if root is None else "/".join(part for part in (root.rstrip("/"), parts.path.strip("/")) if part)
-        return cls(url, filesystem, path)
+        if root is None:
+            return cls(url, filesystem, filesystem.handler.fs._strip_protocol(url))
+        return cls(url, filesystem, "/".join(part for part in (root.rstrip("/"), parts.path.strip("/")) if part))
 
     @property
     def is_local(self) -> bool:
@@ -66,6 +67,12 @@ class Place:
     def __truediv__(self, name: str) -> Place:
         base, query, options = self.url.partition("?")
         return Place(f"{base}/{name}{query}{options}", self.filesystem, f"{self.path}/{name}")
+
+    @property
+    def parent(self) -> Place:
+        """The folder that holds it."""
+        base, query, options = self.url.partition("?")
+        return Place(base.rpartition("/")[0] + query + options, self.filesystem, self.path.rpartition("/")[0])
 
     def exists(self) -> bool:
         """Whether a file or folder is there."""
@@ -138,7 +145,7 @@ class Place:
 
 @cache  # an S3 file system asks for the bucket's region
 def _filesystem(scheme: str, host: str, query: str) -> tuple[FileSystem, str | None]:
-    """The file system of a URL, and the path of its root there (None: fsspec's, whose paths are the URLs)."""
+    """The file system of a URL, and the path of its root there (None: fsspec's own rules)."""
     try:
         return FileSystem.from_uri(f"{scheme}://{host}/" + (f"?{query}" if query else ""))
     except ArrowException as error:
