@@ -12,16 +12,16 @@ def torch_home(tmp_path, monkeypatch):
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
-def test_list_says_what_is_here(invoke, torch_home):
-    """In whatever width: the cells of a narrow table wrap."""
+def test_list_says_what_is_here(invoke, torch_home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no cell wraps
     torch_home.mkdir(parents=True)
     (torch_home / weights_of(NAMES[1]).file_name).touch()
     result = invoke("models", "list")
     assert result.exit_code == 0, result.output
-    words = "".join(result.stdout.split())
-    assert "embeddedpeople" in words
-    assert f"crispmaskmodelspull{NAMES[0]}" in words
-    assert f"crispmaskmodelspull{NAMES[1]}" not in words
+    words = " ".join(result.stdout.split())
+    assert "embedded people" in words
+    assert f"crispmask models pull {NAMES[0]}" in words
+    assert f"crispmask models pull {NAMES[1]}" not in words
 
 
 def test_pull_refuses_in_one_sentence(refused, torch_home, tmp_path):
