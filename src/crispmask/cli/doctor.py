@@ -20,6 +20,7 @@ PACKAGES = ("numpy", "numba", "llvmlite", "onnxruntime", "pillow", "scipy", "sup
 OPTIONAL = {
     "torch": "torch",
     "torchvision": "torch",
+    "accelerate": "torch",
     "gradio": "app",
     "ray": "cluster",
     "optuna": "tune",

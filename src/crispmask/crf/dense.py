@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crispmask.crf import meanfield
+from crispmask.crf._threads import check as check_threads
 from crispmask.crf.gaussian import GaussianFilter, bandwidths
 from crispmask.crf.lattice import MAX_DIMENSION, PermutohedralLattice
 from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message
@@ -90,6 +91,13 @@ class Kernel:
     @cached_property
     def _message(self) -> LatticeMessage:
         return LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term)
+
+    def prepare(self, threads: int) -> None:
+        """Build the lattice and normalise its filter on so many threads, unless that has been done."""
+        if "lattice" not in self.__dict__:
+            self.lattice = PermutohedralLattice(self.features(self.shape), threads=threads)
+        if "_message" not in self.__dict__:
+            self._message = LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term, threads)
 
     def message(self, grid: tuple[int, ...]) -> Message:
         """The kernel's message on points of shape `grid`.
@@ -272,6 +280,8 @@ class DenseCRF:
         iterations: int = 10,
         track: bool = False,
         observe: Callable[[NDArray[np.float32]], None] | None = None,
+        *,
+        threads: int = 1,
     ) -> CRFResult:
         """Mean-field inference: `iterations` parallel updates from softmax(-unary).
 
@@ -279,12 +289,15 @@ class DenseCRF:
             iterations: at least 0.
             track: also compute the KL divergence and the energy at every iteration (which takes as long again).
             observe: called with the marginals, float32 (L, ...), of the start and of every iteration.
+            threads: how many may share the rows of a large image, from half a million pixels on. The result has the
+                same bits for any number.
 
         Raises:
-            ValueRangeError: a number of iterations that is not a whole number of at least 0; features that the
-                lattice cannot hold.
+            ValueRangeError: a number of iterations that is not a whole number of at least 0, of threads of at least 1;
+                features that the lattice cannot hold.
         """
         _check_iterations(iterations)
+        _prepare(self.kernels, threads)
         objective = Objective(self.unary, self.messages, self.penalty) if track else None
 
         def watch(marginals: NDArray[np.float32]) -> None:
@@ -294,7 +307,12 @@ class DenseCRF:
                 observe(marginals.reshape(self.shape))
 
         marginals = meanfield.infer(
-            self.unary, self.messages, self.penalty, int(iterations), watch if objective or observe else None
+            self.unary,
+            self.messages,
+            self.penalty,
+            int(iterations),
+            watch if objective or observe else None,
+            threads,
         )
         history: dict[str, Any] = objective.history() if objective else {}
         return CRFResult(marginals.reshape(self.shape), **history)
@@ -317,7 +335,11 @@ class DenseCRF:
 
 
 def two_label_marginals(
-    log_odds: NDArray[np.float32], kernels: Sequence[Kernel | Gaussian], iterations: int = 10
+    log_odds: NDArray[np.float32],
+    kernels: Sequence[Kernel | Gaussian],
+    iterations: int = 10,
+    *,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Foreground probabilities under a Potts model of two labels: `DenseCRF` without its copies.
 
@@ -325,6 +347,7 @@ def two_label_marginals(
         log_odds: float32 (H, W), log(p / (1 - p)) of the foreground: the background's energy minus the foreground's.
         kernels: as for `DenseCRF`.
         iterations: at least 0.
+        threads: as for `DenseCRF.run`.
 
     Returns:
         float32 (H, W) in [0, 1].
@@ -334,9 +357,12 @@ def two_label_marginals(
     """
     _check_iterations(iterations)
     energies = _energies(np.asarray(log_odds)[None])
+    _prepare(kernels, threads)
     messages = [m for m in (kernel.message(energies.shape[1:]) for kernel in kernels) if m.weight > 0]
     difference = np.negative(energies).reshape(-1)
-    return meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations)).reshape(energies.shape[1:])
+    return meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations), threads=threads).reshape(
+        energies.shape[1:]
+    )
 
 
 def _numbers(array: ArrayLike, name: str) -> NDArray[np.float32]:
@@ -386,6 +412,13 @@ def _check_iterations(iterations: int) -> None:
     whole = isinstance(iterations, int | np.integer) and not isinstance(iterations, bool)
     if not whole or iterations < 0:
         raise ValueRangeError(f"iterations must be a whole number of at least 0, got {iterations!r}")
+
+
+def _prepare(kernels: Sequence[Kernel | Gaussian], threads: int) -> None:
+    if check_threads(threads) > 1:
+        for kernel in kernels:
+            if isinstance(kernel, Kernel) and kernel.weight > 0:
+                kernel.prepare(threads)
 
 
 def _image_grid(grid: tuple[int, ...]) -> tuple[int, int]:
