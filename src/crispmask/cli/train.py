@@ -47,8 +47,8 @@ def train(
     """Train a detector on your own photos and export it to ONNX (extra 'torch').
 
     Writes checkpoint.pt, best.pt, log.csv, validation.csv, curves.png, and model.onnx, which crispmask segment takes as
-    its --detector. A run that was interrupted goes on from its last checkpoint. On several GPUs: torchrun
-    --nproc-per-node N -m crispmask train ...
+    its --detector; with --crf also crf.toml, which it takes as its --params. A run that was interrupted goes on from
+    its last checkpoint. On several GPUs: torchrun --nproc-per-node N -m crispmask train ...
     """
     sources = pair(annotations, images)
     if (val_annotations is None) != (val_images is None):
@@ -63,6 +63,7 @@ def train(
             from crispmask.training.data import read_data
             from crispmask.training.export import export_onnx
             from crispmask.training.hardware import is_main_process
+            from crispmask.training.joint import learnt_params
             from crispmask.training.loop import train as run
             from crispmask.training.validation import Validation
         except ModuleNotFoundError as error:
@@ -114,15 +115,22 @@ def train(
             category_ids=data.category_ids(focus),
             photos=[photo.path for photo in data.photos[:CHECKED_PHOTOS]],
         )
+    crf, learnt = output / "crf.toml", learnt_params(checkpoint) if config.crf else None
+    if learnt:
+        learnt.to_toml(crf)
     say(f"Checkpoint  {checkpoint}")
     say(f"Curves      {output / 'curves.png'}")
     say(f"Model       {model}")
+    if learnt:
+        names = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
+        say(f"CRF         {crf}: " + ", ".join(f"{name} {getattr(learnt, name):.3g}" for name in names))
     say(
         f"Agreement   {found['compared']:.0f} detections in ONNX Runtime and torch: "
         f"boxes within {found['boxes']:.4f} px, scores within {found['scores']:.4f}, "
         f"mask probabilities within {found['masks']:.4f}"
     )
-    say(f"Try it:     crispmask segment PHOTOS --detector {model} -o results")
+    params = f" --params {crf}" if learnt else ""
+    say(f"Try it:     crispmask segment PHOTOS --detector {model}{params} -o results")
 
 
 def pair(annotations: list[Path], images: list[Path]) -> list[tuple[Path, Path]]:

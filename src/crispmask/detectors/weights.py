@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crispmask.detectors.files import checksum
 from crispmask.errors import MissingExtraError, ModelError
-from crispmask.files import replacing
+from crispmask.files import checksum, replacing
 
 NAMES = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 MIRROR = "CRISPMASK_MODELS_URL"

@@ -30,6 +30,8 @@ _LIMITS = {
     "seed": (0, 2**31),
     "evaluate_every": (1, 10**8),
     "patience": (0, 10**8),
+    "crf_iterations": (1, 100),
+    "crf_factor": (0, 10**4),
 }
 
 
@@ -53,6 +55,9 @@ class TrainingConfig:
             device is fast at.
         evaluate_every: steps between evaluations on the validation set.
         patience: evaluations without a better mask AP after which the run stops; 0 never stops it.
+        crf: train the mask head and a CRF behind it together, and write the CRF's parameters too.
+        crf_iterations: its mean-field updates.
+        crf_factor: learning rate of its parameters, which are logarithms, as a multiple of the heads'.
         variant: EfficientNet-Lite variant of the compact network's backbone.
         channels: width of the compact network's pyramid and heads.
         size: side of the square training canvas, pixels; a multiple of 32 above 64.
@@ -74,6 +79,9 @@ class TrainingConfig:
     precision: str = "auto"
     evaluate_every: int = 500
     patience: int = 0
+    crf: bool = False
+    crf_iterations: int = 5
+    crf_factor: float = 25.0
     variant: str = "lite2"
     channels: int = 128
     size: int = 576

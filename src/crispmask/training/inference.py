@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from crispmask.errors import ModelError
 from crispmask.training.checkpoint import read_checkpoint
 from crispmask.training.init import empty_model
+from crispmask.training.joint import PREFIX
 
 SIZE_DIVISOR = 32  # pixels: the stride of the deepest map
 
@@ -68,7 +69,7 @@ def load_checkpoint(path: Path, focus: list[str] | None = None) -> tuple[MaskRCN
         names = state["names"]
         model = empty_model(state["config"], len(names) + 1)
         weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
-        model.load_state_dict(weights)
+        model.load_state_dict({k: v for k, v in weights.items() if not k.startswith(PREFIX)})
     except (KeyError, RuntimeError, TypeError) as error:
         raise ModelError(f"{path} is not a checkpoint of crispmask train: {error}") from None
     if focus:

@@ -24,6 +24,7 @@ from crispmask.training.data import Photo, TrainingData, TrainingSet
 from crispmask.training.hardware import accelerator_for
 from crispmask.training.history import LOG, VALIDATION, Table, draw_curves
 from crispmask.training.init import initial_model
+from crispmask.training.joint import PREFIX, attach_crf
 from crispmask.training.validation import Validation
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
@@ -111,6 +112,8 @@ class _Run:
         torch.manual_seed(config.seed)
         with accelerator.main_process_first():  # one of them fetches the weights
             model = initial_model(config, data.names)
+        if config.crf:
+            attach_crf(model, config.crf_iterations)
         locate_in_float32(model)
         model.transform._skip_resize = True  # samples arrive at their training size
         self.model = model.to(accelerator.device, memory_format=torch.channels_last)
@@ -136,7 +139,7 @@ class _Run:
             optimizer.load_state_dict(state["optimizer"])
         except (KeyError, RuntimeError, ValueError):
             raise ModelError(
-                f"{path} holds another network (other init, channels or variant): use another folder, or remove it"
+                f"{path} holds another network (other init, channels, variant or crf): use another folder, or remove it"
             ) from None
         self.step, self.evaluations = state["step"], state.get("evaluations", [])
         return state
@@ -256,17 +259,19 @@ def _check_files(photos: list[Photo]) -> None:
 
 
 def parameter_groups(model: torch.nn.Module, config: TrainingConfig) -> list[dict]:
-    """AdamW groups: backbone body and the rest, each with and without weight decay."""
-    groups: dict[tuple[bool, bool], list] = {}
+    """AdamW groups: backbone body, CRF and the rest, each with and without weight decay."""
+    factors = {"body": config.backbone_factor, "crf": config.crf_factor, "heads": 1.0}
+    groups: dict[tuple[str, bool], list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             body = name.startswith(("backbone.stem", "backbone.stages", "backbone.body"))
-            groups.setdefault((body, parameter.ndim > 1), []).append(parameter)
+            part = "body" if body else "crf" if name.startswith(PREFIX) else "heads"
+            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
-            "base": config.learning_rate * (config.backbone_factor if body else 1.0),
+            "base": config.learning_rate * factors[part],
             "weight_decay": config.weight_decay if decays else 0.0,
         }
-        for (body, decays), parameters in groups.items()
+        for (part, decays), parameters in groups.items()
     ]
