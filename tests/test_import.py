@@ -8,7 +8,10 @@ import pytest
 
 import crispmask
 
-HEAVY = ("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "gradio")
+HEAVY = (
+    *("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "gradio"),
+    *("pyarrow", "ray"),
+)
 
 
 def loaded_by(statement: str) -> set[str]:

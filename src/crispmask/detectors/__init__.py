@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from crispmask.detectors.base import Detector
-from crispmask.detectors.files import EMBEDDED_SHA256, checksum, embedded_model_path
+from crispmask.detectors.files import EMBEDDED_SHA256, embedded_model_path
 from crispmask.detectors.weights import NAMES
 from crispmask.errors import MissingExtraError, ModelError, ParamsError
+from crispmask.files import checksum
 
 __all__ = ["EMBEDDED_SHA256", "Detector", "checksum", "embedded_model_path", "load_detector"]
 

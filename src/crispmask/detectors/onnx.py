@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.detectors.canvas import detect
-from crispmask.detectors.files import checksum
 from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError, ParamsError
+from crispmask.files import checksum
 from crispmask.image import as_image
 from crispmask.instances import Instances
 

@@ -14,10 +14,10 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from crispmask.detectors.canvas import to_instances
-from crispmask.detectors.files import checksum
 from crispmask.detectors.networks import check_device, locate_in_float32, network_of, read_weights
 from crispmask.detectors.weights import NAMES, local_weights, weights_of
 from crispmask.errors import ModelError, ParamsError
+from crispmask.files import checksum
 from crispmask.image import as_image
 from crispmask.instances import Instances
 

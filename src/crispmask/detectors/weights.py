@@ -6,19 +6,15 @@ and the other way round. Fetching is our own because torch's sets no timeout and
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crispmask.detectors.files import checksum
 from crispmask.errors import MissingExtraError, ModelError
-from crispmask.files import replacing
+from crispmask.files import checksum, replacing
 
 NAMES = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 MIRROR = "CRISPMASK_MODELS_URL"
@@ -134,6 +130,9 @@ def pull(name: str, source: str | Path | None = None, on_progress: Progress | No
 
 def _fetch(weights: Weights, source: str | Path | None, target: Path, on_progress: Progress | None) -> str:
     """Copy or download to `target`; gives the file or address that it came from."""
+    import http.client
+    import urllib.error
+
     chosen = str(source or os.environ.get(MIRROR) or weights.url)
     if "://" not in chosen:
         file = Path(chosen) / weights.file_name if Path(chosen).is_dir() else Path(chosen)
@@ -156,6 +155,8 @@ def _fetch(weights: Weights, source: str | Path | None, target: Path, on_progres
 
 
 def _download(url: str, target: Path, on_progress: Progress | None) -> None:
+    import urllib.request
+
     request = urllib.request.Request(url, headers={"User-Agent": "crispmask"})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, target.open("wb") as file:
         length = answer.headers.get("Content-Length")

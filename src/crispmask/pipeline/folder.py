@@ -7,6 +7,7 @@ as those of an undisturbed one.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ from crispmask.instances import Instances
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.naming import match_annotations, picture_names, relative_names
 from crispmask.pipeline.photo import Settings, choose_and_refine, write_picture
+from crispmask.pipeline.photos import other_size, stamp
+from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
 
 JOURNAL = "unfinished.jsonl"
 PICTURES = "pictures"
@@ -62,6 +65,8 @@ class Report:
         objects: instances in the results.
         failures: photos that are not in the results.
         left_out: categories of the detector that the annotation file does not have; they are not in the results.
+        unnamed: photos found in folders that the annotation file does not name; they are not segmented.
+        missing: images that the annotation file names and that are not among the photos.
     """
 
     photos: int
@@ -69,6 +74,8 @@ class Report:
     objects: int
     failures: tuple[Failure, ...]
     left_out: tuple[str, ...] = ()
+    unnamed: int = 0
+    missing: int = 0
 
 
 def segment_folder(
@@ -87,9 +94,9 @@ def segment_folder(
     """Segment photos and write the results; go on where an interrupted run with the same settings stopped.
 
     Writes into `output`: ``results.json`` (refined masks) and ``results_before.json`` (the detector's), both COCO
-    results; ``images.json``, a COCO annotation file without annotations that names the photos of the image ids; and
-    before/after pictures under ``pictures/``, in the sub-folders of their photos. Nothing is written where no photo
-    can be used.
+    results; ``images.json``, a COCO annotation file without annotations that names the photos of the image ids;
+    ``provenance.json``, which says what made them from what; and before/after pictures under ``pictures/``, in the
+    sub-folders of their photos. Nothing is written where no photo can be used.
 
     Args:
         sources: files, folders and glob patterns.
@@ -97,7 +104,8 @@ def segment_folder(
         detector: see `crispmask.load_detector`.
         settings: by default ``Settings()``.
         annotations: COCO annotation file that gives the image ids by file name and the category ids by category
-            name. By default images are numbered from 1 by sorted file name, and category ids are the detector's.
+            name; photos in folders that it does not name are left alone. By default images are numbered from 1 by
+            sorted file name, and category ids are the detector's.
         pictures: whether to write the pictures.
         threads: of the refinement; by default one per processor.
         batch_size: photos that are read, and given to a detector that can take several, at once.
@@ -109,7 +117,7 @@ def segment_folder(
 
     Raises:
         ImageError: sources without any image.
-        DataError: an annotation file that cannot be used or does not name a photo.
+        DataError: an annotation file that cannot be used, or names none of the photos or not one named outright.
         ParamsError: an interrupted run with other settings in `output`, or a batch size below 1.
         ModelError: a detector that fails.
     """
@@ -118,7 +126,8 @@ def segment_folder(
         raise ParamsError(f"batch_size must be at least 1, got {batch_size}")
     if output.exists() and not output.is_dir():
         raise DataError(f"the output {output} is a file: name a folder")
-    plan = _Plan.make(_find(sources, output), CocoDataset.from_file(annotations) if annotations else None, detector)
+    dataset = CocoDataset.from_file(annotations, annotations=False) if annotations else None
+    plan = _Plan.make(_find(sources, output), dataset, detector, _outright(sources))
     fingerprint = {"crispmask": __version__, "detector": detector.checksum, "pictures": pictures, **settings.as_dict()}
     failures: list[Failure] = []
 
@@ -127,8 +136,12 @@ def segment_folder(
             on_photo(PhotoDone(len(finished) + len(failures), len(plan.photos), resumed, objects, path))
 
     with Journal(output / JOURNAL, fingerprint, restart) as journal:
-        finished = {n: r for n, r in journal.records.items() if n in plan.photos and r["stamp"] == plan.stamp(n)}
-        resumed, objects = len(finished), sum(len(record["after"]) for record in finished.values())
+        finished, objects = set(), 0
+        for name, record in journal.items():
+            if name in plan.photos and record["stamp"] == stamp(plan.photos[name]):
+                finished.add(name)
+                objects += len(record["after"])
+        resumed = len(finished)
         if resumed:
             _remove_partial_files(output)
         tell(None)
@@ -144,13 +157,23 @@ def segment_folder(
                 failures.append(Failure(plan.photos[name], f"{plan.photos[name]} does not fit into memory"))
             else:
                 journal.append(record)
-                finished[name] = record
+                finished.add(name)
                 objects += len(record["after"])
             tell(plan.photos[name])
         if finished:
-            _write_results(output, plan, finished)
+            _write_results(output, plan, finished, journal)
+            facts = {
+                "detector": {"name": detector.name, "sha256": detector.checksum},
+                "annotations": describe(Path(annotations)) if annotations else None,
+                "images": [str(source) for source in sources],
+                "settings": settings.as_dict(),
+                "photos": {"segmented": len(finished), "unusable": len(failures)},
+            }
+            outputs = [output / name for name in ("images.json", "results.json", "results_before.json")]
+            write_provenance(output / IN_FOLDER, "segment", facts, outputs)
         journal.remove()
-    return Report(len(finished), resumed, objects, tuple(failures), plan.left_out)
+    missing = len(dataset.images) - len(plan.photos) if dataset else 0
+    return Report(len(finished), resumed, objects, tuple(failures), plan.left_out, plan.unnamed, missing)
 
 
 @dataclass(frozen=True)
@@ -165,15 +188,19 @@ class _Plan:
     category_ids: dict[int, int]  # the detector's to the results'
     categories: list[dict[str, Any]]  # of the results
     left_out: tuple[str, ...]
+    unnamed: int
 
     @classmethod
-    def make(cls, photos: dict[str, Path], dataset: CocoDataset | None, detector: Detector) -> _Plan:
-        names = detector.categories
+    def make(
+        cls, photos: dict[str, Path], dataset: CocoDataset | None, detector: Detector, outright: set[Path]
+    ) -> _Plan:
+        names, found = detector.categories, len(photos)
         if dataset is None:
             image_ids, sizes = {name: k for k, name in enumerate(photos, start=1)}, {}
             known = dict(names)
         else:
-            matched = match_annotations(photos, dataset)
+            matched = match_annotations(photos, dataset, outright)
+            photos = {name: photos[name] for name in matched}
             image_ids = {name: image.id for name, image in matched.items()}
             sizes = {name: image.size for name, image in matched.items()}
             known = dict(dataset.categories)
@@ -190,25 +217,14 @@ class _Plan:
             category_ids,
             [{"id": key, "name": name} for key, name in sorted(known.items())],
             tuple(name for name in names.values() if name not in id_of),
+            found - len(photos),
         )
 
     def check(self, name: str, image: NDArray[np.uint8] | Exception) -> NDArray[np.uint8] | Exception:
         """The photo's pixels, or an error where the annotation file says another size."""
         if isinstance(image, Exception) or image.shape[:2] == self.sizes.get(name, image.shape[:2]):
             return image
-        (height, width), (expected_h, expected_w) = image.shape[:2], self.sizes[name]
-        return DataError(
-            f"{self.photos[name]} has {width}x{height} pixels (width x height), the annotation file says "
-            f"{expected_w}x{expected_h}"
-        )
-
-    def stamp(self, name: str) -> list[int] | None:
-        """Size and time of a photo's file: another file under the same name is not taken for the finished one."""
-        try:
-            status = self.photos[name].stat()
-        except OSError:
-            return None
-        return [status.st_size, status.st_mtime_ns]
+        return other_size(self.photos[name], (image.shape[0], image.shape[1]), self.sizes[name])
 
 
 def _find(sources: Sequence[str | Path], output: Path) -> dict[str, Path]:
@@ -218,6 +234,11 @@ def _find(sources: Sequence[str | Path], output: Path) -> dict[str, Path]:
     if not photos:
         raise ImageError(f"{', '.join(map(str, sources))} holds no image but the pictures of an earlier run")
     return relative_names(sources, photos)
+
+
+def _outright(sources: Sequence[str | Path]) -> set[Path]:
+    """The sources that are files."""
+    return {Path(source) for source in sources if os.path.isfile(source)}  # noqa: PTH113 - names may be too long
 
 
 def _read_ahead(photos: dict[str, Path], ahead: int) -> Iterator[tuple[str, NDArray[np.uint8] | Exception]]:
@@ -274,33 +295,31 @@ def _segment(
         raise image
     if isinstance(found, Exception):
         raise found
-    stamp = plan.stamp(name)
+    seen = stamp(plan.photos[name])
     before, after = choose_and_refine(image, found, settings, threads=threads)
     if output is not None:
         write_picture(output / PICTURES / plan.pictures[name], image, before, after, refined=settings.refine)
     return {
         "name": name,
-        "stamp": stamp,
+        "stamp": seen,
         "size": list(image.shape[:2]),
         "before": instances_to_results(before, 0),
         "after": instances_to_results(after, 0),
     }
 
 
-def _write_results(output: Path, plan: _Plan, finished: dict[str, dict[str, Any]]) -> None:
+def _write_results(output: Path, plan: _Plan, finished: set[str], journal: Journal) -> None:
     order = sorted(finished, key=lambda name: plan.image_ids[name])
     for side, file in (("before", "results_before.json"), ("after", "results.json")):
-        results = [
+        results = (
             {**record, "image_id": plan.image_ids[name], "category_id": plan.category_ids[record["category_id"]]}
             for name in order
-            for record in finished[name][side]
+            for record in journal[name][side]
             if record["category_id"] in plan.category_ids
-        ]
+        )
         write_results(output / file, results)
-    images = [
-        {"id": plan.image_ids[n], "file_name": n, "height": finished[n]["size"][0], "width": finished[n]["size"][1]}
-        for n in order
-    ]
+    sizes = {name: journal[name]["size"] for name in order}
+    images = [{"id": plan.image_ids[n], "file_name": n, "height": sizes[n][0], "width": sizes[n][1]} for n in order]
     content = {"images": images, "categories": plan.categories, "annotations": []}
     write_text(output / "images.json", json.dumps(content, indent=1) + "\n")
 

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from crispmask.files import replacing, write_text
 
 LOG, VALIDATION, CURVES = "log.csv", "validation.csv", "curves.png"
@@ -57,7 +59,7 @@ def draw_curves(folder: Path) -> None:
         at = evaluations.pop("step")
         for name, values in evaluations.items():
             axes[1].plot(at, [100 * value for value in values], marker="o", markersize=3, label=name)
-        axes[1].set(xlabel="step", ylabel="mask AP on the validation set, percent", ylim=(0, None))
+        axes[1].set(xlabel="step", ylabel="mask AP on the validation set, percent", ylim=(0, 100))
     for one in axes:
         one.grid(alpha=0.3)
         one.legend(fontsize="small")
@@ -75,5 +77,8 @@ def _columns(path: Path) -> dict[str, list[float]]:
 
 
 def _smooth(values: list[float], span: int) -> list[float]:
-    """Mean of the last `span` values at every place."""
-    return [sum(part) / len(part) for part in (values[max(0, k - span + 1) : k + 1] for k in range(len(values)))]
+    """Mean of the last `span` values at every place, of fewer at the start."""
+    sums = np.cumsum([0.0, *values])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - span, 0)
+    return ((sums[ends] - sums[starts]) / (ends - starts)).tolist()
