@@ -166,7 +166,7 @@ def test_gradients_of_the_lattice_on_photos(shared_data) -> None:
         results += [gradients(layer, *crop) for crop in crops(shared_data / "penn_fudan", 6, 64, 14)]
     exact_mean, lattice_mean = (np.mean([r[0] for r in results], axis=0) for results in found.values())
     assert np.linalg.norm(lattice_mean - exact_mean) < 0.2 * np.linalg.norm(exact_mean)
-    for part, error in ((1, 0.2), (2, 0.5)):
+    for part, error in ((1, 0.5), (2, 0.7)):
         pairs = zip(found["exact"], found["lattice"], strict=True)
         errors = [np.linalg.norm(b[part] - a[part]) / np.linalg.norm(a[part]) for a, b in pairs]
         assert np.mean(errors) < error
