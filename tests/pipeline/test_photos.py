@@ -67,9 +67,9 @@ def test_names_of_a_data_set(folder):
 )
 def test_names_that_leave_the_folder(folder, name):
     Image.new("RGB", (6, 4)).save(folder.parent / "outside.jpg")
-    with pytest.raises(DataError, match="leads out of the folder"):
+    with pytest.raises(DataError, match="leads out of its folder"):
         named(folder, name).path(0)
-    with pytest.raises(DataError, match="leads out of the folder"):
+    with pytest.raises(DataError, match="leads out of its folder"):
         named(folder, str(folder.parent / "outside.jpg")).path(0)
 
 

@@ -279,7 +279,7 @@ def test_unknown_ids_and_names_of_a_data_set(results, coco_photos, tmp_path):
     told: list[str] = []
     options = {"annotations": gt, "skip_bad": True, "on_bad": told.append}
     assert refine_results(results, coco_photos, tmp_path / "out.json", SETTINGS, **options).skipped == 9
-    assert "result 1: the file name '../val/000000000285.jpg' leads out of the folder" in told[0]
+    assert "result 1: the file name '../val/000000000285.jpg' leads out of its folder" in told[0]
     assert "the annotation file says 99x99" in told[1]
     assert "result 3: there is no image with the id 724 in" in told[2]
     gt = truth(tmp_path / "gt.json", {k: f"{k:012d}.jpg" for k in SIZES})

@@ -11,6 +11,7 @@ import typer
 from crispmask.cli.cluster import Address, Engine, Gpus, Json, PhotosPerFile, on_ray, only
 from crispmask.cli.console import complain, count, note, progress_bar, say, waiting
 from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, read_params
+from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.params import DEFAULT_SCORE, CRFParams
 
@@ -29,7 +30,12 @@ def segment(
     output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")],
     overrides: dict[str, Any],
     detector: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded' (people), or an ONNX file.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What finds the objects: 'embedded' (people), a name of 'crispmask models list', an ONNX file, or a "
+            "torchvision checkpoint (.pt).",
+        ),
     ] = "embedded",
     score: Annotated[
         float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")
@@ -54,6 +60,19 @@ def segment(
         ),
     ] = None,
     threads: Threads = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where the detector runs: cpu, cuda, or mps (torchvision's only); by default the CPU, and for ONNX "
+            "files the GPU where ONNX Runtime has one.",
+            show_default=False,
+        ),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Half precision, for torchvision's detectors on a GPU.")] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Photos that the detector gets at once; pays on a GPU.")
+    ] = 1,
     restart: Restart = False,
     engine: Engine = "local",
     address: Address = None,
@@ -69,7 +88,14 @@ def segment(
     """
     chosen = read_params(params, overrides)
     if engine == "ray":
-        only("local", threads=threads, pictures=pictures or None)
+        only(
+            "local",
+            threads=threads,
+            pictures=pictures or None,
+            device=device,
+            half=half or None,
+            batch_size=batch_size if batch_size > 1 else None,
+        )
         from crispmask.cluster import segment_on_ray
         from crispmask.pipeline import Settings
 
@@ -95,12 +121,13 @@ def segment(
         conclude(result, output, seconds, json=json is not False, table=True)
         return
     only("ray", address=address, photos_per_file=photos_per_file, gpus=gpus, json=json)
+    ensure_weights(detector)
     with waiting("Loading the detector"):
         from crispmask.detectors import load_detector
         from crispmask.pipeline import Settings, prepare, segment_folder
 
         settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
-        loaded = load_detector(detector, threads=threads or 0)
+        loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
     started = time.monotonic()
     with progress_bar("photo") as progress:
         task = progress.add_task("Looking for photos", total=None)
@@ -129,6 +156,7 @@ def segment(
                 annotations=annotations,
                 pictures=pictures is not False,
                 threads=threads,
+                batch_size=batch_size,
                 restart=restart,
                 on_photo=show,
             )

@@ -68,6 +68,14 @@ def process(
     return before, refine(image, before, settings, threads=threads)
 
 
+def choose_and_refine(
+    image: NDArray[np.uint8], found: Instances, settings: Settings, *, threads: int | None = None
+) -> tuple[Instances, Instances]:
+    """`process` from the objects on that a detector found in a photo, among others of a batch."""
+    before = found[found.scores >= np.float32(settings.score)]
+    return before, refine(image, before, settings, threads=threads)
+
+
 def detect(image: NDArray[np.uint8], detector: Detector, settings: Settings) -> Instances:
     """The first half of `process`: the detector's instances at or above the score."""
     found = detector(image)

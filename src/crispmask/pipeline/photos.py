@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from crispmask.coco import CocoDataset
 from crispmask.errors import DataError
+from crispmask.files import relative_parts
 from crispmask.image import SUFFIXES, read_size
 
 _NUMBERED = re.compile(r"(?:COCO_\w+_)?0*(\d+)")
@@ -93,11 +94,7 @@ def inside(folder: Path, name: str) -> Path:
     Raises:
         DataError: a name that leads out of the folder, by ``..`` or as an absolute path; or no such file.
     """
-    # What is absolute or a step up on any system is refused on every one.
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name:
-        raise DataError(f"the file name {name!r} leads out of the folder of the photos")
-    path = folder.joinpath(*parts)
+    path = folder.joinpath(*relative_parts(name))
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
         raise DataError(f"there is no photo {path}")
     return path
