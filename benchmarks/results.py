@@ -45,8 +45,8 @@ def measure(results: Path, options: list[str]) -> tuple[float, float, float]:
     _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"crispmask refine ended with status {status}")
-    peak = used.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / (1024 if sys.platform == "darwin" else 1)
-    return time.perf_counter() - started, used.ru_utime + used.ru_stime, peak
+    megabyte = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss / megabyte
 
 
 def main() -> None:
