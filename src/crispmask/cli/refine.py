@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crispmask.cli.cluster import Address, Engine, PhotosPerFile, on_ray, only
 from crispmask.cli.console import complain, count, note, progress_bar, say
 from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, read_params
 from crispmask.cli.options import options_from
 from crispmask.params import CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import RecordsDone
+    from crispmask.pipeline import RecordsDone, RefineReport
 
 
 @options_from(CRFParams, "overrides", PANEL)
@@ -42,6 +43,9 @@ def refine(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out results that cannot be refined, say why, and go on.")
     ] = False,
+    engine: Engine = "local",
+    address: Address = None,
+    photos_per_file: PhotosPerFile = None,
 ) -> None:
     """Refine the masks of any detector's COCO results.
 
@@ -50,6 +54,33 @@ def refine(
     stopped.
     """
     chosen = read_params(params, overrides)
+    if engine == "ray":
+        only("local", threads=threads)
+        from crispmask.cluster import refine_on_ray
+        from crispmask.pipeline import Settings
+
+        settings = Settings(params=chosen, score=score, joint=joint)
+        done, seconds = on_ray(
+            lambda show: refine_on_ray(
+                results,
+                images,
+                output,
+                settings,
+                address=address,
+                annotations=annotations,
+                photos_per_file=photos_per_file or 100,
+                restart=restart,
+                skip_bad=skip_bad,
+                on_bad=complain,
+                on_progress=show,
+            ),
+            "photo",
+            settings,
+            address,
+        )
+        conclude(done, output, score, seconds, told=annotations is not None)
+        return
+    only("ray", address=address, photos_per_file=photos_per_file)
     started = time.monotonic()
     with progress_bar("object") as progress:
         task = progress.add_task("Checking the results", total=None)
@@ -90,11 +121,15 @@ def refine(
         except KeyboardInterrupt:
             note("Interrupted: the same command goes on from here.")
             raise
-    seconds = time.monotonic() - started
+    conclude(report, output, score, time.monotonic() - started, told=annotations is not None)
+
+
+def conclude(report: RefineReport, output: Path, score: float, seconds: float, *, told: bool) -> None:
+    """Say what was done, and exit with 1 where records were left out; `told`: the user named the annotations."""
     say(f"{count(report.records, 'object')} in {count(report.photos, 'photo')}, {seconds:.1f} s.")
     if report.below:
         say(f"Left out, with a score below {score:g}: {report.below}.")
-    if report.named_by is not None and annotations is None:
+    if report.named_by is not None and not told:
         say(f"Photos named by {report.named_by}.")
     say(f"Results    {output}")
     if report.skipped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
-from crispmask.pipeline.photo import Settings, prepare, process, write_picture
+from crispmask.pipeline.photo import Settings, detect, prepare, process, refine, write_picture
 from crispmask.pipeline.results import RecordsDone, RefineReport, refine_records, refine_results
 
 __all__ = [
@@ -13,8 +13,10 @@ __all__ = [
     "RefineReport",
     "Report",
     "Settings",
+    "detect",
     "prepare",
     "process",
+    "refine",
     "refine_records",
     "refine_results",
     "segment_folder",

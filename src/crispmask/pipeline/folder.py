@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from numpy.typing import NDArray
 
 from crispmask._version import __version__
 from crispmask.coco import CocoDataset, instances_to_results, write_results
-from crispmask.detectors.base import Detector
-from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError
+from crispmask.detectors.base import Detector, detect_all
+from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError, ParamsError
 from crispmask.files import write_text
 from crispmask.image import find_images, read_image
+from crispmask.instances import Instances
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.naming import match_annotations, picture_names, relative_names
-from crispmask.pipeline.photo import Settings, process, write_picture
+from crispmask.pipeline.photo import Settings, choose_and_refine, write_picture
 from crispmask.pipeline.photos import other_size, stamp
 from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
 
@@ -84,6 +87,7 @@ def segment_folder(
     annotations: str | Path | None = None,
     pictures: bool = True,
     threads: int | None = None,
+    batch_size: int = 1,
     restart: bool = False,
     on_photo: Callable[[PhotoDone], None] | None = None,
 ) -> Report:
@@ -104,6 +108,7 @@ def segment_folder(
             sorted file name, and category ids are the detector's.
         pictures: whether to write the pictures.
         threads: of the refinement; by default one per processor.
+        batch_size: photos that are read, and given to a detector that can take several, at once.
         restart: drop the progress of an interrupted run.
         on_photo: called once at the start, and after each photo.
 
@@ -113,10 +118,12 @@ def segment_folder(
     Raises:
         ImageError: sources without any image.
         DataError: an annotation file that cannot be used, or names none of the photos or not one named outright.
-        ParamsError: an interrupted run with other settings in `output`.
+        ParamsError: an interrupted run with other settings in `output`, or a batch size below 1.
         ModelError: a detector that fails.
     """
     output, settings = Path(output), settings or Settings()
+    if batch_size < 1:
+        raise ParamsError(f"batch_size must be at least 1, got {batch_size}")
     if output.exists() and not output.is_dir():
         raise DataError(f"the output {output} is a file: name a folder")
     dataset = CocoDataset.from_file(annotations, annotations=False) if annotations else None
@@ -138,9 +145,10 @@ def segment_folder(
         if resumed:
             _remove_partial_files(output)
         tell(None)
-        for name, image in _read_ahead({n: file for n, file in plan.photos.items() if n not in finished}):
+        photos = {n: file for n, file in plan.photos.items() if n not in finished}
+        for name, image, found in _detect(photos, plan, detector, batch_size):
             try:
-                record = _segment(name, image, plan, detector, settings, output if pictures else None, threads)
+                record = _segment(name, image, found, plan, settings, output if pictures else None, threads)
             except ModelError:
                 raise
             except CrispmaskError as error:
@@ -212,6 +220,12 @@ class _Plan:
             found - len(photos),
         )
 
+    def check(self, name: str, image: NDArray[np.uint8] | Exception) -> NDArray[np.uint8] | Exception:
+        """The photo's pixels, or an error where the annotation file says another size."""
+        if isinstance(image, Exception) or image.shape[:2] == self.sizes.get(name, image.shape[:2]):
+            return image
+        return other_size(self.photos[name], (image.shape[0], image.shape[1]), self.sizes[name])
+
 
 def _find(sources: Sequence[str | Path], output: Path) -> dict[str, Path]:
     """Photos by name; what an earlier run wrote under `output` is not a photo."""
@@ -227,8 +241,8 @@ def _outright(sources: Sequence[str | Path]) -> set[Path]:
     return {Path(source) for source in sources if os.path.isfile(source)}  # noqa: PTH113 - names may be too long
 
 
-def _read_ahead(photos: dict[str, Path]) -> Iterator[tuple[str, NDArray[np.uint8] | Exception]]:
-    """Each photo's pixels, or why it has none; the next photo is read while the caller works on this one."""
+def _read_ahead(photos: dict[str, Path], ahead: int) -> Iterator[tuple[str, NDArray[np.uint8] | Exception]]:
+    """Each photo's pixels, or why it has none; the next ones are read while the caller works on this one."""
 
     def read(file: Path) -> NDArray[np.uint8] | Exception:
         try:
@@ -236,39 +250,59 @@ def _read_ahead(photos: dict[str, Path]) -> Iterator[tuple[str, NDArray[np.uint8
         except (CrispmaskError, MemoryError) as error:
             return error
 
-    items = list(photos.items())
+    waiting = iter(photos.items())
     with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(read, file) for _, file in items[:1]]
-        for k, (name, _) in enumerate(items):
-            image = coming.pop().result()
-            coming = [pool.submit(read, file) for _, file in items[k + 1 : k + 2]]
+        coming = deque((name, pool.submit(read, file)) for name, file in islice(waiting, ahead))
+        while coming:
+            name, reading = coming.popleft()
+            image = reading.result()
+            coming.extend((name, pool.submit(read, file)) for name, file in islice(waiting, 1))
             yield name, image
+
+
+def _detect(
+    photos: dict[str, Path], plan: _Plan, detector: Detector, batch_size: int
+) -> Iterator[tuple[str, NDArray[np.uint8] | Exception, Instances | Exception]]:
+    """Each photo's pixels and objects, or why it has none; so many photos at once."""
+    reading = _read_ahead(photos, batch_size)
+    while chunk := [(name, plan.check(name, image)) for name, image in islice(reading, batch_size)]:
+        images = [image for _, image in chunk if not isinstance(image, Exception)]
+        found = iter(_find_objects(detector, images))
+        for name, image in chunk:
+            yield name, image, image if isinstance(image, Exception) else next(found)
+
+
+def _find_objects(detector: Detector, images: list[NDArray[np.uint8]]) -> list[Instances | Exception]:
+    try:
+        return [*detect_all(detector, images)]
+    except ModelError:
+        raise
+    except (CrispmaskError, MemoryError) as error:  # of one photo: the others are not to suffer
+        return [error] if len(images) == 1 else [found for one in images for found in _find_objects(detector, [one])]
 
 
 def _segment(
     name: str,
     image: NDArray[np.uint8] | Exception,
+    found: Instances | Exception,
     plan: _Plan,
-    detector: Detector,
     settings: Settings,
     output: Path | None,
     threads: int | None,
 ) -> dict[str, Any]:
     """The journal's record of a photo, whose picture is in place then (None: no picture)."""
-    file = plan.photos[name]
-    seen = stamp(file)
     if isinstance(image, Exception):
         raise image
-    size = image.shape[:2]
-    if size != plan.sizes.get(name, size):
-        raise other_size(file, (size[0], size[1]), plan.sizes[name])
-    before, after = process(image, detector, settings, threads=threads)
+    if isinstance(found, Exception):
+        raise found
+    seen = stamp(plan.photos[name])
+    before, after = choose_and_refine(image, found, settings, threads=threads)
     if output is not None:
         write_picture(output / PICTURES / plan.pictures[name], image, before, after, refined=settings.refine)
     return {
         "name": name,
         "stamp": seen,
-        "size": list(size),
+        "size": list(image.shape[:2]),
         "before": instances_to_results(before, 0),
         "after": instances_to_results(after, 0),
     }

@@ -18,6 +18,20 @@ _CHECKSUMS = {
 """Settings whose values say nothing to a reader."""
 
 
+def refuse_other_settings(where: object, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise ParamsError where the unfinished run in a folder has other settings than the one that would go on."""
+    new = json.loads(json.dumps(new))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changed:
+        key = changed[0]
+        what = _CHECKSUMS.get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ParamsError(
+            f"{where} holds an unfinished run with other settings ({what}{more}): repeat the command "
+            "that began it, choose another output, or begin anew with --restart"
+        )
+
+
 class Journal(Mapping[Hashable, dict[str, Any]]):
     """An append-only file of JSON lines: the settings, then one record per finished piece of work, by its ``name``.
 
@@ -102,25 +116,13 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
                     if k:
                         self._places[content["name"]] = self._good
                     else:
-                        self._compare(dict(content["settings"]))
+                        refuse_other_settings(self.path.parent, dict(content["settings"]), self.settings)
                 except (ValueError, KeyError, TypeError) as error:
                     if isinstance(error, ParamsError):
                         raise
                     what = f"{self.path} is not a journal of crispmask: remove it, or add --restart"
                     raise ParamsError(what) from None
                 self._good += len(line)
-
-    def _compare(self, old: dict[str, Any]) -> None:
-        new = json.loads(json.dumps(self.settings))
-        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if changed:
-            key = changed[0]
-            what = _CHECKSUMS.get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
-            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-            raise ParamsError(
-                f"{self.path.parent} holds an unfinished run with other settings ({what}{more}): repeat the command "
-                "that began it, choose another output, or begin anew with --restart"
-            )
 
     def _write(self, content: dict[str, Any]) -> None:
         assert self._writing is not None

@@ -130,8 +130,8 @@ def refine_results(
     results, output, settings = Path(results), Path(output), settings or Settings(score=0)
     if threads is not None and threads < 1:
         raise ValueRangeError(f"threads must be at least 1, got {threads}")
-    named_by = Path(annotations) if annotations else _beside(results)
-    _check_output(output, results, named_by)
+    named_by = Path(annotations) if annotations else named_beside(results)
+    check_output(output, results, named_by)
     photos = PhotoFolder(Path(images), CocoDataset.from_file(named_by, annotations=False) if named_by else None)
     state = output.with_name(output.name + ".unfinished")
     skipped = 0
@@ -212,13 +212,14 @@ def _refine(plan: Plan, group: list[int], settings: Settings, threads: int) -> l
     return [{"name": k, "stamp": photo.stamp, "record": record} for k, record in zip(group, refined, strict=True)]
 
 
-def _beside(results: Path) -> Path | None:
+def named_beside(results: Path) -> Path | None:
     """What `segment_folder` wrote beside its results."""
     path = results.with_name("images.json")
     return path if path.is_file() else None
 
 
-def _check_output(output: Path, *inputs: Path | None) -> None:
+def check_output(output: Path, *inputs: Path | None) -> None:
+    """Raise DataError where the output is a folder or one of the inputs."""
     if output.is_dir():
         raise DataError(f"the output {output} is a folder: name a file")
     for path in inputs:
