@@ -32,7 +32,9 @@ class LatticeMessage:
         if normalization == "none":
             self.pre = self.post = np.ones(n, np.float32)
         else:
-            self.pre, self.post = factors(lattice.filter(np.ones((1, n), np.float32), threads=threads)[0], normalization)
+            self.pre, self.post = factors(
+                lattice.filter(np.ones((1, n), np.float32), threads=threads)[0], normalization
+            )
 
     def apply(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """The message of float32 (C, N), same shape out."""
