@@ -19,7 +19,7 @@ FALSE, TRUE, IGNORED = 0, 1, 2
 
 
 @jit
-def decode(text, offsets, pixels, starts, ends, first, count):  # type: ignore[no-untyped-def]
+def decode(text, offsets, pixels, starts, ends, first, count):
     """Stretches of compressed run lengths, and the number of the first mask that is damaged, or -1.
 
     Args:
@@ -67,7 +67,7 @@ def decode(text, offsets, pixels, starts, ends, first, count):  # type: ignore[n
 
 
 @jit
-def areas(starts, ends, first, count, out):  # type: ignore[no-untyped-def]
+def areas(starts, ends, first, count, out):
     """Pixels of every mask: float64 (N,)."""
     for i in range(len(first)):
         total = 0
@@ -77,7 +77,7 @@ def areas(starts, ends, first, count, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def boundaries(starts, ends, first, count, heights, widths, out_first, out_count):  # type: ignore[no-untyped-def]
+def boundaries(starts, ends, first, count, heights, widths, out_first, out_count):
     """Stretches of the masks' boundaries: the pixels within d of the outside, in the chessboard metric.
 
     d is 2 % of the image's diagonal; what lies beyond the image is outside (Cheng et al., CVPR 2021).
@@ -143,7 +143,7 @@ def boundaries(starts, ends, first, count, heights, widths, out_first, out_count
 
 
 @jit
-def common(starts, ends, i, n, other_starts, other_ends, j, m):  # type: ignore[no-untyped-def]
+def common(starts, ends, i, n, other_starts, other_ends, j, m):
     """Pixels that n stretches from i on and m stretches from j on share."""
     total, last_i, last_j = 0, i + n, j + m
     while i < last_i and j < last_j:
@@ -158,7 +158,7 @@ def common(starts, ends, i, n, other_starts, other_ends, j, m):  # type: ignore[
 
 
 @jit
-def mask_ious(found, truth, pairs, crowd, out):  # type: ignore[no-untyped-def]
+def mask_ious(found, truth, pairs, crowd, out):
     """IoU of pairs of masks; with a crowd, the share of the detection that lies in it.
 
     Args:
@@ -180,7 +180,7 @@ def mask_ious(found, truth, pairs, crowd, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def box_ious(found, truth, pairs, crowd, out):  # type: ignore[no-untyped-def]
+def box_ious(found, truth, pairs, crowd, out):
     """As `mask_ious`, of boxes float64 (N, 4) [x, y, width, height]."""
     for p in range(len(pairs)):
         i, j = pairs[p]
@@ -194,7 +194,7 @@ def box_ious(found, truth, pairs, crowd, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def match(groups, ious, area, truth_area, crowd, thresholds, ranges, place, verdicts):  # type: ignore[no-untyped-def]
+def match(groups, ious, area, truth_area, crowd, thresholds, ranges, place, verdicts):
     """Which detections are true, false, or do not count, for every size class and IoU threshold.
 
     Args:
@@ -245,7 +245,7 @@ def match(groups, ious, area, truth_area, crowd, thresholds, ranges, place, verd
 
 
 @jit
-def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recalls, out):  # type: ignore[no-untyped-def]
+def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recalls, out):
     """Average precision when every image counts `weights` times, as if it were that many images.
 
     Args:
@@ -306,3 +306,25 @@ def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recal
                             break
                         total += height[i]
                     out[b, k, a, t] = total / len(recalls)
+
+
+@jit
+def pair(groups, ious, crowd, least, partner):
+    """The object that each detection takes: the one with the highest IoU that no surer detection took, crowds apart.
+
+    Args:
+        groups, ious, crowd: as in `match`; least: IoU that a pair needs.
+        partner: int64 (detections,), filled with rows of objects, -1 for none.
+    """
+    taken = np.zeros(len(crowd), np.bool_)
+    for g in range(len(groups)):
+        d0, nd, t0, nt, p0 = groups[g]
+        for i in range(nd):
+            best, chosen = 0.0, -1
+            for j in range(nt):
+                iou = ious[p0 + i * nt + j]
+                if iou > best and iou >= least and not taken[t0 + j] and not crowd[t0 + j]:
+                    best, chosen = iou, t0 + j
+            partner[d0 + i] = chosen
+            if chosen >= 0:
+                taken[chosen] = True

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.coco import records as checks
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.rle import segmentation_to_rle
 from crispmask.errors import DataError
@@ -118,12 +117,14 @@ def detection_columns(
     *,
     masks: bool,
     boxes: bool,
+    min_score: float = -np.inf,
 ) -> Columns:
     """The detections of some categories and images, at most 100 of each image and category.
 
     Args:
         results: checked by `crispmask.coco.read_results`.
         source: what the results are called in errors.
+        min_score: detections below it are left out.
 
     Raises:
         DataError: an image that the data set does not have, or a box or segmentation that is missing or breaks the
@@ -136,7 +137,7 @@ def detection_columns(
         if i is None and record["image_id"] not in dataset.images:
             raise DataError(f"{source}: result {n}: {dataset.path} has no image with the id {record['image_id']!r}")
         # Detectors find what the ground truth does not name; pycocotools leaves those out as well.
-        if i is not None and k is not None:
+        if i is not None and k is not None and record["score"] >= min_score:
             number.append(n)
             group.append(i * len(categories) + k)
             score.append(record["score"])
@@ -151,6 +152,25 @@ def detection_columns(
 
     nothing = [0] * len(group)
     return _columns(dataset, chosen, where, masks, boxes, order, number, group, score, nothing, [np.nan] * len(group))
+
+
+def grouped(truth: NDArray[np.int64], found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which rows meet, from the groups of both sides.
+
+    Returns:
+        int64 (G, 5) for each image and category with detections, as `_kernels.match` takes them; and every pair of rows
+        (found, truth) in these groups, int64 (P, 2).
+    """
+    keys, first, count = np.unique(found, return_index=True, return_counts=True)
+    begin, end = np.searchsorted(truth, keys), np.searchsorted(truth, keys, side="right")
+    sizes = count * (end - begin)
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    groups = np.stack([first, count, begin, end - begin, offsets[:-1]], axis=1).astype(np.int64)
+    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
+    width = np.repeat(end - begin, sizes)
+    pairs = np.stack([np.repeat(first, sizes), np.repeat(begin, sizes)], axis=1).astype(np.int64)
+    pairs += np.stack([inside // np.maximum(width, 1), inside % np.maximum(width, 1)], axis=1).astype(np.int64)
+    return groups, pairs
 
 
 def _columns(
@@ -192,11 +212,13 @@ def _masks(dataset: CocoDataset, chosen: list[Mapping[str, Any]], where: Any) ->
     sizes = [dataset.images[record["image_id"]].size for record in chosen]
     text = []
     for k, (record, (height, width)) in enumerate(zip(chosen, sizes, strict=True)):
-        segmentation = record.get("segmentation")
-        counts = segmentation.get("counts") if isinstance(segmentation, Mapping) else None
+        rle = record.get("segmentation")
         # Compressed runs, the usual case, are checked all at once below.
-        if not isinstance(counts, str) or segmentation.get("size") != [height, width] or not counts.isascii():
-            counts = _rle(segmentation, height, width, where(k))["counts"]
+        if not isinstance(rle, dict) or not isinstance(rle.get("counts"), str) or rle.get("size") != [height, width]:
+            rle = _rle(rle, height, width, where(k))
+        counts = rle["counts"]
+        if not counts.isascii():
+            _rle(rle, height, width, where(k))
         text.append(counts.encode("ascii"))
     offsets = np.concatenate(([0], np.cumsum([len(counts) for counts in text]))).astype(np.int64)
     shape = np.array(sizes, np.int64).reshape(-1, 2)
@@ -205,7 +227,8 @@ def _masks(dataset: CocoDataset, chosen: list[Mapping[str, Any]], where: Any) ->
     joined = np.frombuffer(b"".join(text), np.uint8)
     damaged = _kernels.decode(joined, offsets, shape[:, 0] * shape[:, 1], starts, ends, first, count)
     if damaged >= 0:
-        _rle(chosen[damaged].get("segmentation"), *sizes[damaged], where(damaged))
+        height, width = sizes[damaged]
+        _rle(chosen[damaged].get("segmentation"), height, width, where(damaged))
         raise DataError(f"{where(damaged)}: the RLE is damaged")
     area = np.empty(len(text), np.float64)
     _kernels.areas(starts, ends, first, count, area)

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.coco.columns import Columns, detection_columns, truth_columns
+from crispmask.coco.columns import Columns, detection_columns, grouped, truth_columns
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.results import check_results, read_results
 from crispmask.errors import DataError, ParamsError
@@ -163,7 +163,7 @@ def judge(truth: Columns, found: Columns, iou_type: IouType, categories: Sequenc
     """
     from crispmask.coco import _kernels
 
-    groups, pairs = _groups(truth.group, found.group)
+    groups, pairs = grouped(truth.group, found.group)
     ious, area, truth_area = _overlaps(truth, found, iou_type, pairs)
     category, image = found.group % len(categories), found.group // len(categories)
     order = np.lexsort((-found.score, category))  # within equal scores, by image and the order there
@@ -199,21 +199,6 @@ def known_ids(chosen: Iterable[int] | None, known: Mapping[int, Any], what: str)
     return ids
 
 
-def _groups(truth: NDArray[np.int64], found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each image and category with detections the rows of both sides: int64 (G, 5), as `_kernels.match` takes
-    them; and every pair of rows (found, truth) in these groups: int64 (P, 2)."""
-    keys, first, count = np.unique(found, return_index=True, return_counts=True)
-    begin, end = np.searchsorted(truth, keys), np.searchsorted(truth, keys, side="right")
-    sizes = count * (end - begin)
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
-    groups = np.stack([first, count, begin, end - begin, offsets[:-1]], axis=1).astype(np.int64)
-    inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
-    width = np.repeat(end - begin, sizes)
-    pairs = np.stack([np.repeat(first, sizes), np.repeat(begin, sizes)], axis=1).astype(np.int64)
-    pairs += np.stack([inside // np.maximum(width, 1), inside % np.maximum(width, 1)], axis=1).astype(np.int64)
-    return groups, pairs
-
-
 def _overlaps(
     truth: Columns, found: Columns, iou_type: IouType, pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -225,7 +210,7 @@ def _overlaps(
         assert truth.boxes is not None
         assert found.boxes is not None
         _kernels.box_ious(found.boxes, truth.boxes, pairs, truth.crowd, ious)
-        area, own = (side.boxes[:, 2] * side.boxes[:, 3] for side in (found, truth))
+        area, own = (boxes[:, 2] * boxes[:, 3] for boxes in (found.boxes, truth.boxes))
     else:
         assert truth.masks is not None
         assert found.masks is not None
