@@ -16,6 +16,7 @@ from crispmask.cli.console import complain
 from crispmask.cli.demo import demo
 from crispmask.cli.doctor import doctor
 from crispmask.cli.evaluate import evaluate
+from crispmask.cli.report import report
 from crispmask.cli.segment import segment
 from crispmask.cli.train import train
 from crispmask.errors import CrispmaskError
@@ -49,10 +50,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, segment, evaluate, train, doctor):
+for verb in (demo, segment, evaluate, report, train, doctor):
     # Typer keeps the line breaks of a docstring's later paragraphs, whatever the width of the terminal.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
-    app.command(help=prose, no_args_is_help=verb in (segment, evaluate, train))(verb)
+    app.command(help=prose, no_args_is_help=verb in (segment, evaluate, report, train))(verb)
 
 
 def _version(wanted: bool) -> None:

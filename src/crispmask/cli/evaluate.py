@@ -50,7 +50,7 @@ def evaluate(
     named = name_results(results)
     if bootstrap and len(named) == 1:
         note("There is nothing to compare one result with: --bootstrap has no effect.")
-    comparison = measure(annotations, named, category, bootstrap if len(named) > 1 else 0, seed)
+    _, _, comparison = measure(annotations, named, category, bootstrap if len(named) > 1 else 0, seed)
     if as_json:
         typer.echo(tables.as_json(comparison, per_class))
     elif as_markdown:
@@ -62,31 +62,33 @@ def evaluate(
             out.print(part)
 
 
+Records = dict[str, list[dict[str, Any]]]
+
+
 def measure(
     annotations: Path, named: Mapping[str, Path], categories: Sequence[str] | None, resamples: int, seed: int
-) -> Comparison:
+) -> tuple[CocoDataset, Records, Comparison]:
     """Read and compare the files, with a spinner, and say on stderr what is odd about them."""
     with waiting("Reading") as status:
         from crispmask.coco import CocoDataset, read_results
         from crispmask.coco.comparison import compare
 
         dataset = CocoDataset.from_file(annotations)
-        records = {name: read_results(path) for name, path in named.items()}
-        ids = category_ids(dataset, categories)
+        records: Records = {name: read_results(path) for name, path in named.items()}
         comparison = compare(
             dataset,
             records,
-            category_ids=ids,
+            category_ids=category_ids(dataset, categories),
             resamples=resamples,
             seed=seed,
             sources={name: str(path) for name, path in named.items()},
             on_step=lambda step: status.update(f"{step} ..."),
         )
-    remark(dataset, records, comparison)
-    return comparison
+    _remark(dataset, records, comparison)
+    return dataset, records, comparison
 
 
-def remark(dataset: CocoDataset, records: Mapping[str, list[dict[str, Any]]], comparison: Comparison) -> None:
+def _remark(dataset: CocoDataset, records: Records, comparison: Comparison) -> None:
     """Say what may be a mistake: images without detections, categories that nobody annotated, missing boxes."""
     for name, found in records.items():
         empty = len(dataset.images) - len({record["image_id"] for record in found} & set(dataset.images))
