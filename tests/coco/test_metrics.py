@@ -3,8 +3,10 @@ from __future__ import annotations
 import copy
 import json
 
+import faster_coco_eval
 import numpy as np
 import pytest
+from faster_coco_eval.core import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -42,6 +44,82 @@ def test_equals_pycocotools(synthetic, seed, iou_type):
     ours = evaluate(path, results, iou_type)
     assert same(ours, pycocotools(path, results, iou_type))
     assert 0 < ours["AP"] < 1
+
+
+def quick(content, results, iou_type) -> dict[str, float]:
+    """pycocotools, or for boundaries faster-coco-eval, without files."""
+    if iou_type == "boundary":
+        truth, found = (faster_coco_eval.COCO(copy.deepcopy(content)) for _ in range(2))
+        found.dataset["annotations"] = [
+            {**r, "id": k, "iscrowd": 0, "area": float(mask_api.area(r["segmentation"]))}
+            for k, r in enumerate(copy.deepcopy(results), start=1)
+        ]
+        found.createIndex()
+        run = faster_coco_eval.COCOeval_faster(truth, found, "boundary")
+    else:
+        truth, found = COCO(), COCO()
+        truth.dataset = copy.deepcopy(content)
+        found.dataset = {**copy.deepcopy(content), "annotations": []}
+        for k, record in enumerate(copy.deepcopy(results), start=1):
+            _, _, w, h = record["bbox"]
+            area = w * h if iou_type == "bbox" else float(mask_api.area(record["segmentation"]))
+            found.dataset["annotations"].append({**record, "id": k, "iscrowd": 0, "area": area})
+        truth.createIndex()
+        found.createIndex()
+        run = COCOeval(truth, found, iou_type)
+        run.params.maxDets = [100]
+    run.evaluate()
+    run.accumulate()
+    precision = run.eval["precision"][..., -1]
+    parts = (precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., a] for a in (1, 2, 3)))
+    return dict(zip(NAMES, (p[p > -1].mean() if (p > -1).any() else np.nan for p in parts), strict=True))
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_equals_the_peers_on_200_hard_little_sets(cheap, tmp_path, block):
+    different = set()
+    for seed in range(20 * block, 20 * block + 20):
+        content, results = cheap(seed)
+        path = tmp_path / f"{seed}.json"
+        path.write_text(json.dumps(content))
+        dataset = CocoDataset.from_file(path)
+        for iou_type in ("segm", "bbox", "boundary")[: 2 if seed % 4 else 3]:
+            ours = evaluate(dataset, results, iou_type)
+            assert same(ours, quick(content, results, iou_type)), (seed, iou_type)
+            different.add(round(ours["AP"], 9))
+    assert len(different) > 20
+
+
+def test_equals_pycocotools_on_photos(shared_data):
+    """The detections are the annotated masks of the COCO subset, shifted, with scores that have ties."""
+    path = shared_data / "coco" / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    random, sizes = np.random.default_rng(0), {i["id"]: (i["height"], i["width"]) for i in content["images"]}
+    results = []
+    for record in content["annotations"][::5]:
+        mask = np.roll(segmentation_to_mask(record["segmentation"], *sizes[record["image_id"]]), 3, axis=1)
+        encoded = mask_to_rle(mask)
+        box = [float(v) for v in mask_api.toBbox(encoded)]
+        score = round(float(random.random()), 2)
+        keys = ("image_id", "category_id")
+        results.append({**{k: record[k] for k in keys}, "score": score, "bbox": box, "segmentation": encoded})
+    for iou_type in ("segm", "bbox"):
+        assert same(evaluate(path, results, iou_type), pycocotools(path, results, iou_type))
+
+
+def test_at_most_100_detections_of_an_image_and_category_count(tmp_path, cheap):
+    content, _ = cheap(3)
+    mask = np.zeros((120, 130), bool)
+    mask[5:40, 5:40] = True
+    truth = {"id": 1, "image_id": 3, "category_id": 1, "iscrowd": 0, "area": 1225.0, "bbox": [5.0, 5.0, 35.0, 35.0]}
+    content["annotations"] = [{**truth, "segmentation": mask_to_rle(mask)}]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    wrong = [
+        {"image_id": 3, "category_id": 1, "score": 0.9, "bbox": [100, 100, 9, 9], "segmentation": mask_to_rle(~mask)}
+    ]
+    right = {**wrong[0], "score": 0.5, "segmentation": mask_to_rle(mask)}
+    assert evaluate(tmp_path / "a.json", [*wrong * 99, right])["AP"] == pytest.approx(0.01)
+    assert evaluate(tmp_path / "a.json", [*wrong * 100, right])["AP"] == 0
 
 
 def test_chosen_categories_and_images(synthetic):

@@ -37,8 +37,9 @@ class Interval:
 
 def draws(images: int, n: int, seed: int = 0) -> NDArray[np.int64]:
     """How often each image is drawn: int64 (n, images); every row sums to `images`."""
-    random = np.random.default_rng(seed)
-    return random.multinomial(images, np.full(images, 1 / max(images, 1)), size=n).astype(np.int64)
+    if not images:
+        return np.zeros((n, 0), np.int64)
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=n).astype(np.int64)
 
 
 def resampled(evaluation: Evaluation, weights: NDArray[np.int64]) -> NDArray[np.float64]:
