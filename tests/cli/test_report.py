@@ -17,7 +17,9 @@ def files(tmp_path):
     gt = {
         "images": [{"id": 1, "file_name": "a.png", "height": 90, "width": 120}],
         "categories": [{"id": 1, "name": "person"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": mask_to_rle(mask[0])}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 50, 50], "segmentation": mask_to_rle(mask[0])}
+        ],
     }
     for name, shift in (("results_before", 3), ("results", 1)):
         moved = Instances.from_masks(np.roll(mask, shift, axis=2))

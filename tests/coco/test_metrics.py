@@ -10,7 +10,16 @@ from faster_coco_eval.core import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from crispmask.coco import CocoDataset, evaluate, mask_to_rle, read_results, segmentation_to_mask, write_results
+from crispmask.coco import (
+    CocoDataset,
+    evaluate,
+    mask_to_rle,
+    read_results,
+    segmentation_to_mask,
+    segmentation_to_rle,
+    write_results,
+)
+from crispmask.coco.columns import truth_columns
 from crispmask.errors import DataError, ParamsError
 
 NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
@@ -105,6 +114,13 @@ def test_equals_pycocotools_on_photos(shared_data):
         results.append({**{k: record[k] for k in keys}, "score": score, "bbox": box, "segmentation": encoded})
     for iou_type in ("segm", "bbox"):
         assert same(evaluate(path, results, iou_type), pycocotools(path, results, iou_type))
+    some = [image["id"] for image in content["images"][:40]]
+    for key in ("images", "annotations"):
+        content[key] = [r for r in content[key] if r.get("image_id", r["id"]) in some]
+    for record in content["annotations"]:
+        record["segmentation"] = segmentation_to_rle(record["segmentation"], *sizes[record["image_id"]])
+    results = [record for record in results if record["image_id"] in some]
+    assert same(evaluate(path, results, "boundary", image_ids=some), quick(content, results, "boundary"))
 
 
 def test_at_most_100_detections_of_an_image_and_category_count(tmp_path, cheap):
@@ -200,6 +216,36 @@ def boundary_iou(a: np.ndarray, b: np.ndarray) -> float:
         mask & ~binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1] for mask in (a, b)
     ]
     return (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
+
+
+@pytest.mark.parametrize("size", [(375, 500), (225, 300), (90, 41), (17, 230), (3, 3), (1, 40)])
+def test_boundaries_follow_the_reference(size, tmp_path):
+    """Sizes whose 2 % of the diagonal end in a half, are below a pixel, or exceed a side; holes and parts."""
+    from scipy.ndimage import binary_erosion
+
+    random = np.random.default_rng(sum(size))
+    masks = [random.random(size) < share for share in (0.02, 0.5, 0.98, 1.1)]
+    block = np.ones(size, bool)
+    block[size[0] // 2, size[1] // 2] = block[0, 0] = False
+    masks += [block, np.roll(block, 7, axis=1), np.zeros(size, bool)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": size[0], "width": size[1]}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": 1, "segmentation": mask_to_rle(mask), "iscrowd": 0}
+            for k, mask in enumerate(masks, start=1)
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    ours = truth_columns(CocoDataset.from_file(tmp_path / "a.json"), [1], [1], masks=True, boxes=False).masks.boundaries
+    for k, mask in enumerate(masks):
+        pixels = np.zeros(mask.size, bool)
+        for s in range(ours.first[k], ours.first[k] + ours.count[k]):
+            pixels[ours.starts[s] : ours.ends[s]] = True
+        distance = max(1, round(0.02 * np.hypot(*size)))
+        inner = binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1]
+        assert np.array_equal(pixels.reshape(size[::-1]).T, mask & ~inner), k
+        assert ours.area[k] == (mask & ~inner).sum()
 
 
 @pytest.mark.parametrize("shift", [1, 2, 3, 5])

@@ -98,7 +98,7 @@ def _remark(dataset: CocoDataset, records: Records, comparison: Comparison) -> N
         if foreign:
             note(f"{name} has {foreign} of {len(found)} detections in categories that {dataset.path} does not have.")
     if "bbox" not in comparison.kinds:
-        note("Boxes are left out: one of the results has none.")
+        note("Boxes are left out: a result or the annotations have none.")
 
 
 def name_results(arguments: list[str]) -> dict[str, Path]:

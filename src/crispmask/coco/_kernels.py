@@ -95,7 +95,7 @@ def boundaries(starts, ends, first, count, heights, widths, out_first, out_count
         if count[i] == 0:
             continue
         h, w = heights[i], widths[i]
-        d = max(1, int(np.floor(0.02 * np.sqrt(float(h * h + w * w)) + 0.5)))
+        d = max(1, int(np.rint(0.02 * np.sqrt(float(h * h + w * w)))))  # halves to even, as the paper's code
         begin, end = first[i], first[i] + count[i]
         x0, x1 = starts[begin] // h, (ends[end - 1] - 1) // h
         # Of each row: the last column whose pixels up to d above and below are all inside, and the first of its run;

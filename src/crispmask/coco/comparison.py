@@ -79,7 +79,8 @@ class Comparison:
         labels: the categories' names by id, made different where two are the same.
         objects: how many annotated objects each category id has, crowds left out.
         detections: how many detections of these images and categories each result has.
-        overall: by result, kind and metric (`KINDS`; without ``bbox`` where a result has no boxes at all).
+        overall: by result, kind and metric (`KINDS`; without ``bbox`` where a result or the annotations have no boxes
+            at all).
         by_category: by category id, result, kind and metric.
         pairs: the matched instances.
         resamples, seed: of the bootstrap; 0 resamples means that there was none.
@@ -139,7 +140,8 @@ def compare(
         raise ParamsError("the number of resamples and the seed cannot be negative")
     categories = known_ids(category_ids, dataset.categories, f"category in {dataset.path}")
     images = list(dataset.images)
-    boxes = all(any(record.get("bbox") is not None for record in found) or not found for found in results.values())
+    annotated = [record for records in dataset.annotations.values() for record in records]
+    boxes = all(not side or any(r.get("bbox") is not None for r in side) for side in (annotated, *results.values()))
     on_step("Decoding the masks")
     truth = truth_columns(dataset, categories, images, masks=True, boxes=boxes)
     sides = {

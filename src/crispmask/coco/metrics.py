@@ -2,7 +2,8 @@
 
 Results equal pycocotools' to the last bit but for the order of sums (the tests compare them). Boundary IoU is that of
 Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021, with their width of
-2 % of the image diagonal; faster-coco-eval gives the same Boundary AP.
+2 % of the image diagonal, rounded as their code does; faster-coco-eval gives the same Boundary AP but for images where
+that ends in a half, such as 300 x 225 pixels, some of which it rounds the other way.
 
 The counting is done here, because resampling (`crispmask.coco.bootstrap`) needs to know which detection of which image
 was right, and neither pycocotools nor its faster successors give that out for every size and threshold.
