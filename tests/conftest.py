@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from crispmask.tuning.task import TuningTask
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +65,56 @@ def tricky_masks() -> dict[str, np.ndarray]:
     masks["full"][:] = True
     np.fill_diagonal(masks["diagonal"], True)
     return masks
+
+
+@dataclass(frozen=True)
+class Discs:
+    """A data set of bright discs, and detections that are a few pixels off."""
+
+    annotations: Path
+    results: Path
+    images: Path
+
+    def task(self, **options: Any) -> TuningTask:
+        from crispmask.coco import CocoDataset, read_results
+        from crispmask.tuning.task import TuningTask
+
+        dataset, results = CocoDataset.from_file(self.annotations), read_results(self.results)
+        return TuningTask(dataset, results, self.images, **options)
+
+
+@pytest.fixture(scope="session")
+def make_discs() -> Callable[..., Discs]:
+    def make(folder: Path, count: int = 6) -> Discs:
+        from crispmask.coco import mask_to_rle
+
+        rng = np.random.default_rng(3)
+        (folder / "images").mkdir(parents=True)
+        images, annotations, results = [], [], []
+        for k in range(1, count + 1):
+            y, x = np.mgrid[:48, :64]
+            image = rng.integers(60, 75, (48, 64, 3))
+            for column in (16, 46)[: 1 + k % 2]:
+                truth = (y - 24) ** 2 + (x - column) ** 2 < (8 + k) ** 2
+                image[truth] += 120
+                shared = {"image_id": k, "category_id": 1}
+                annotations.append({"id": len(annotations) + 1, **shared, "segmentation": mask_to_rle(truth)})
+                found = np.roll(truth, (2, int(rng.integers(1, 4))), (0, 1))
+                score = round(float(rng.random()), 3)
+                results.append({**shared, "segmentation": mask_to_rle(found), "score": score})
+            # An unsure detection of nothing.
+            nothing = (y < 6) & (x < 6)
+            results.append({"image_id": k, "category_id": 1, "segmentation": mask_to_rle(nothing), "score": 0.1})
+            Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{k}.png")
+            images.append({"id": k, "file_name": f"{k}.png", "height": 48, "width": 64})
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "disc"}]}
+        (folder / "truth.json").write_text(json.dumps(content))
+        (folder / "results.json").write_text(json.dumps(results))
+        return Discs(folder / "truth.json", folder / "results.json", folder / "images")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def discs(make_discs, tmp_path_factory) -> Discs:
+    return make_discs(tmp_path_factory.mktemp("discs") / "data")

@@ -90,6 +90,20 @@ def test_strokes_become_labels(run_example):
     assert (checks[:, 2] > 97).all()
 
 
+def test_the_layer_learns_the_bandwidths(run_example):
+    pytest.importorskip("torch", reason="extra torch is not installed")
+    text, picture, checks = run_example("crf_layer", 36)
+    found = re.findall(r"true ([\d.]+), start ([\d.]+), learnt ([\d.]+)", text)
+    true, start, learnt = np.array(found, float).T
+    assert len(true) == 5
+    assert (abs(start / true - 1) > 0.3).all()
+    assert (abs(learnt / true - 1) < 0.1).all()
+    _, before, after, teacher = _panels(picture, 4)
+    assert not np.array_equal(before, after)
+    assert (after != teacher).mean() < 0.01
+    assert (checks[:, 1] < 0.02).all()
+
+
 def test_without_output_nothing_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(EXAMPLES))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from crispmask import image as module
 from crispmask.errors import ImageError, ShapeError, ValueRangeError
-from crispmask.image import as_image, find_images, read_image
+from crispmask.image import as_image, find_images, read_image, read_size
 
 
 @pytest.fixture
@@ -63,11 +63,15 @@ def test_exif_rotation_is_applied(tmp_path, photo, orientation, turn):
     exif[0x0112] = orientation
     Image.fromarray(photo).save(tmp_path / "photo.png", exif=exif)
     assert (read_image(tmp_path / "photo.png") == turn(photo)).all()
+    assert read_size(tmp_path / "photo.png") == turn(photo).shape[:2]
+    Image.fromarray(photo).save(tmp_path / "photo.tif", exif=exif)
+    assert read_size(tmp_path / "photo.tif") == read_image(tmp_path / "photo.tif").shape[:2]
 
 
 def test_a_damaged_exif_block_is_no_reason_to_refuse(tmp_path, photo):
     Image.fromarray(photo).save(tmp_path / "photo.jpg", exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x05\x01\x12\x00")
     assert read_image(tmp_path / "photo.jpg").shape == (24, 36, 3)
+    assert read_size(tmp_path / "photo.jpg") == (24, 36)
 
 
 def test_grey(tmp_path, photo):

@@ -8,7 +8,10 @@ import pytest
 
 import crispmask
 
-HEAVY = ("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "gradio")
+HEAVY = (
+    *("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "gradio"),
+    *("pyarrow", "ray"),
+)
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -26,7 +29,7 @@ def test_the_probe_can_fail():
     assert loaded_by("import scipy") == {"scipy"}
 
 
-@pytest.mark.parametrize("module", ["coco", "colour", "draw", "image", "instances", "interop", "params"])
+@pytest.mark.parametrize("module", ["coco", "colour", "crf", "draw", "image", "instances", "interop", "params"])
 def test_light_modules_stay_light(module):
     assert loaded_by(f"import crispmask.{module}") == set()
 

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crispmask.coco.dataset import CocoDataset
+from crispmask.crf import PermutohedralLattice
 from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refinement import refine
+from crispmask.refinement import LATTICE_PARAMS, instance_crf, refine, refine_each, refine_instances
 
 
 def iou(a, b):
@@ -202,6 +203,46 @@ def test_an_empty_mask_does_not_change_its_neighbours_in_joint_refinement(scene)
 def test_bad_threads_are_named(scene):
     with pytest.raises(ValueRangeError, match="threads"):
         refine(*scene, threads=0)
+
+
+OTHERS = {
+    "theta_alpha": 0.2, "theta_alpha_scale": "pixel", "theta_beta": 9.0, "colour": "rgb", "bilateral_weight": 5.0,
+    "theta_gamma": 2.0, "smoothness_weight": 0.0, "iterations": 2, "normalization": "after", "self_term": False,
+    "smoothing": 0.1, "smoothing_soft": 0.1, "confidence": 0.9, "context": 0.4, "context_min": 20,
+}  # fmt: skip
+
+
+def test_shared_lattices_change_no_bit(scene, monkeypatch):
+    """Whatever parameter differs; and lattices are built where `LATTICE_PARAMS` say so, and nowhere else."""
+    image, truth = scene
+    before = Instances.from_masks(np.stack([coarse(mask, cells=7) > 0.5 for mask in truth] + [np.zeros_like(truth[0])]))
+    assert set(OTHERS) == set(CRFParams().as_dict())
+    start = CRFParams(iterations=3)
+    settings = [start, *(CRFParams.from_dict({**start.as_dict(), name: value}) for name, value in OTHERS.items())]
+    expected = [refine_instances(image, before, params, threads=1) for params in settings]
+    built = []
+    lattice = PermutohedralLattice.__init__
+    monkeypatch.setattr(PermutohedralLattice, "__init__", lambda *a, **k: (built.append(1), lattice(*a, **k))[1])
+    found = refine_each(image, before, settings)
+    assert len(built) == 2 * (1 + len(LATTICE_PARAMS))
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one.windows, other.windows, strict=True):
+            assert (a.y, a.x) == (b.y, b.x)
+            assert (a.probabilities == b.probabilities).all()
+
+
+def test_the_crf_of_an_instance_is_that_of_the_refinement(scene):
+    image, truth = scene
+    before = Instances.from_masks(np.stack([coarse(mask, cells=7) for mask in truth]))
+    refined = refine_instances(image, before, CRFParams())
+    for i, window in enumerate(refined.windows):
+        crf, corner = instance_crf(image, before, i, CRFParams())
+        assert corner == (window.y, window.x)
+        np.testing.assert_allclose(crf.run(10).marginals[1], window.probabilities, atol=1e-5)
+    with pytest.raises(ShapeError, match="the masks are for an image of"):
+        instance_crf(image[1:], before, 0, CRFParams())
+    with pytest.raises(ShapeError, match="the masks are for an image of"):
+        refine_each(image[1:], before, [CRFParams()])
 
 
 def test_coarse_masks_of_real_people_gain(shared_data):

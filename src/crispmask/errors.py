@@ -31,6 +31,10 @@ class ModelError(CrispmaskError, RuntimeError):
     """A detector that cannot be found, loaded or run."""
 
 
+class ClusterError(CrispmaskError, RuntimeError):
+    """A cluster that cannot be reached or cannot do the work."""
+
+
 class MissingExtraError(CrispmaskError, ImportError):
     """A package that belongs to an extra which is not installed."""
 

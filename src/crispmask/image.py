@@ -6,15 +6,17 @@ Every image of crispmask is uint8 (H, W, 3), RGB.
 from __future__ import annotations
 
 import glob
+import io
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from crispmask.errors import ImageError, ShapeError, ValueRangeError
 
@@ -55,6 +57,34 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             meaning, or has more than `MAX_PIXELS` pixels.
     """
     path = Path(path)
+    with _opened(path) as image:
+        image.load()
+        return _to_rgb(path, _upright(image))
+
+
+def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+    """A photo as pixels, from the bytes of its file.
+
+    Args:
+        content: of a file as `read_image` takes it.
+        name: of the photo, for messages.
+
+    Returns:
+        uint8 (H, W, 3), RGB, C-contiguous, writable: what `read_image` gives for such a file.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes)")
+    with _decoding(io.BytesIO(content), name) as image:
+        image.load()
+        return _to_rgb(name, _upright(image))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image of a file, its size checked and nothing decoded; what decoding raises becomes an ImageError too."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -63,26 +93,55 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             raise ImageError(f"{path} is not a regular file")
         if status.st_size == 0:
             raise ImageError(f"{path} is empty (0 bytes)")
-        with Image.open(path, formats=_FORMATS) as opened:
-            _check_size(path, *opened.size)
-            opened.load()
-            return _to_rgb(path, _upright(opened))
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{path} cannot be read: {reason.lower()}") from None
+    with _decoding(path, path) as opened:
+        yield opened
+
+
+@contextmanager
+def _decoding(file: Path | io.BytesIO, name: str | Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(file, formats=_FORMATS) as opened:
+            _check_size(name, *opened.size)
+            yield opened
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image in a known format ({', '.join(_FORMATS)})") from None
+        raise ImageError(f"{name} is not an image in a known format ({', '.join(_FORMATS)})") from None
     # The warning arrives as an exception where the process turns warnings into errors.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path} has more pixels than Pillow is set to read; scale it down first") from None
+        raise ImageError(f"{name} has more pixels than Pillow is set to read; scale it down first") from None
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist") from None
+        raise ImageError(f"{name} does not exist") from None
     except MemoryError:
-        raise ImageError(f"{path} does not fit into memory; scale it down first") from None
+        raise ImageError(f"{name} does not fit into memory; scale it down first") from None
     except _DAMAGE as error:
         # The operating system's refusals carry a number, the decoders' complaints do not.
         if isinstance(error, OSError) and error.errno:
-            raise ImageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
-        raise ImageError(f"{path} is damaged or cut short and cannot be decoded ({error})") from None
+            raise ImageError(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise ImageError(f"{name} is damaged or cut short and cannot be decoded ({error})") from None
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of the array that `read_image` would give, from the file's header alone.
+
+    Raises:
+        ImageError: as `read_image`, where the header shows it.
+    """
+    with _opened(Path(path)) as image:
+        width, height = image.size
+        try:
+            # Pillow turns TIFF files by itself.
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        except _DAMAGE:
+            turned = False
+        return (width, height) if turned else (height, width)
 
 
 def find_images(sources: Iterable[str | Path]) -> list[Path]:
@@ -157,7 +216,7 @@ def as_image(array: ArrayLike) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def _check_size(path: str | Path, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{path} has no pixels ({width}x{height})")
     if width * height > MAX_PIXELS:
@@ -175,7 +234,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(path: str | Path, image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):
         # 16-bit grey: I;16 from PNG and TIFF, I (32-bit integers) from PGM.
         grey = np.asarray(image).astype(np.int64)

@@ -29,7 +29,7 @@ class BoxDetector:
 def detector(monkeypatch: pytest.MonkeyPatch) -> BoxDetector:
     """What the verbs get for every name of a detector."""
     found = BoxDetector()
-    monkeypatch.setattr("crispmask.detectors.load_detector", lambda name=None, threads=0: found)
+    monkeypatch.setattr("crispmask.detectors.load_detector", lambda name=None, **options: found)
     return found
 
 

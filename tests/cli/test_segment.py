@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crispmask.cli.segment import read_params
+from crispmask.cli.crf import read_params
 from crispmask.coco import CocoDataset, read_results
 from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
@@ -59,7 +59,13 @@ def test_a_photo(invoke, detector, tmp_path):
     assert result.stdout.startswith("1 object in 1 photo, ")
     assert f"Masks      {tmp_path / 'out' / 'results.json'}" in result.stdout
     assert result.stderr == ""
-    assert files(tmp_path / "out") == ["images.json", "pictures/a.jpg", "results.json", "results_before.json"]
+    assert files(tmp_path / "out") == [
+        "images.json",
+        "pictures/a.jpg",
+        "provenance.json",
+        "results.json",
+        "results_before.json",
+    ]
 
 
 def test_options_reach_the_run(invoke, detector, tmp_path):

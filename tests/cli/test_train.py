@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from crispmask.training.config import TrainingConfig
 
@@ -31,8 +32,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
 
     made: list = []
 
-    def train(sources, output, config, *, focus, device, workers, save_every, on_step):
-        made.append((sources, output, config, focus, device, workers, save_every))
+    def train(data, output, config, *, focus, validation, device, workers, save_every, on_step, on_evaluation):
+        made.append((data, output, config, focus, validation, device, workers, save_every))
         for step in (3, 4):
             on_step(step, {"a": 1.0, "b": 0.5})
         return output / "checkpoint.pt"
@@ -51,10 +52,12 @@ def test_what_is_passed_on(invoke, calls, data, tmp_path):
     options = ["--steps", "7", "--learning-rate", "0.01", "--focus", "person", "--workers", "0"]
     result = invoke("train", *data, "-o", out, *options)
     assert result.exit_code == 0, result.output
-    pairs = [(tmp_path / "a.json", tmp_path / "images")]
     config = replace(TrainingConfig(), steps=7, learning_rate=0.01)
+    data_read = calls[0][0]
+    assert data_read.ids == {"cat": 5, "person": 9}
+    assert [photo.path for photo in data_read.photos] == [tmp_path / "images" / "1.png"]
     assert calls == [
-        (pairs, out, config, ["person"], "cpu", 0, 200),
+        (data_read, out, config, ["person"], None, "cpu", 0, 200),
         (out / "checkpoint.pt", out / "model.onnx", ["person"], [9], [tmp_path / "images" / "1.png"]),
     ]
     assert "7 detections in ONNX Runtime and torch: boxes within 0.0001 px" in result.stdout
@@ -63,7 +66,7 @@ def test_what_is_passed_on(invoke, calls, data, tmp_path):
 
 def test_several_sets(invoke, calls, data, tmp_path):
     assert invoke("train", *data, *data, "-o", tmp_path / "out").exit_code == 0
-    assert len(calls[0][0]) == 2
+    assert len(calls[0][0].photos) == 2
     assert calls[0][3] is None
     assert calls[1][3] == [5, 9]
 
@@ -80,3 +83,18 @@ def test_without_torch(refused, data, tmp_path, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'crispmask[torch]'" in refused("train", *data, "-o", tmp_path / "out")
+
+
+def test_a_validation_set(invoke, refused, calls, data, tmp_path):
+    out = ["-o", tmp_path / "out"]
+    assert "belong together" in refused("train", *data, *out, "--val-images", tmp_path)
+    assert "patience needs a validation set" in refused("train", *data, *out, "--patience", "3")
+    validation = ["--val-annotations", data[1], "--val-images", data[3]]
+    assert "1.png does not exist" in refused("train", *data, *out, *validation)
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "1.png")
+    content = json.loads((tmp_path / "a.json").read_text())
+    square = {"id": 1, "image_id": 1, "category_id": 9, "bbox": [1, 1, 5, 5], "segmentation": [[1, 1, 6, 1, 6, 6]]}
+    (tmp_path / "a.json").write_text(json.dumps({**content, "annotations": [square]}))
+    assert invoke("train", *data, *out, *validation, "--patience", "3", "--focus", "person").exit_code == 0
+    assert calls[0][4].labels == {9: 2}
+    assert calls[0][2].patience == 3

@@ -145,6 +145,30 @@ def test_tracking_changes_nothing() -> None:
         assert plain.kl is None
 
 
+def test_what_is_observed_are_the_marginals_of_shorter_runs() -> None:
+    rng = np.random.default_rng(6)
+    for labels in (1, 2, 4):
+        crf = DenseCRF(smooth_unary(rng, labels, (8, 9)), [Gaussian(2, 1), Kernel(rng.normal(size=(3, 8, 9)), 2)])
+        seen: list[np.ndarray] = []
+        crf.run(3, track=labels == 2, observe=seen.append)
+        assert [(q == crf.run(t).marginals).all() for t, q in enumerate(seen)] == 4 * [True]
+
+
+def test_a_reweighted_kernel_is_a_new_one_on_the_same_lattice() -> None:
+    rng = np.random.default_rng(7)
+    image, unary = rng.integers(0, 255, (9, 8, 3)).astype(np.uint8), smooth_unary(rng, 2, (9, 8))
+    kernel = Bilateral(image, 5, 40, 3)
+    before = DenseCRF(unary, [kernel]).run(2).marginals
+    for options in ({"normalization": "none"}, {"self_term": False}, {"normalization": "after"}):
+        twin = kernel.reweighted(7, **options)
+        assert twin.lattice is kernel.lattice
+        fresh = Bilateral(image, 5, 40, 7, **options)
+        assert (DenseCRF(unary, [twin]).run(2).marginals == DenseCRF(unary, [fresh]).run(2).marginals).all()
+    assert (DenseCRF(unary, [kernel]).run(2).marginals == before).all()
+    with pytest.raises(ValueRangeError, match="weight must be"):
+        kernel.reweighted(-1)
+
+
 def crops(shared_data: Path) -> list[np.ndarray]:
     """50x50 crops of real photos, from the middle of each."""
     from PIL import Image

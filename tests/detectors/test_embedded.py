@@ -43,7 +43,7 @@ def test_any_size_of_photo(detector, shape):
     assert found.image_size == shape
 
 
-@pytest.mark.parametrize("name", ["yolo", "model.pt"])
+@pytest.mark.parametrize("name", ["yolo", "model.safetensors"])
 def test_an_unknown_name_says_what_can_be_given(name):
     with pytest.raises(ModelError, match=r"embedded.*ONNX"):
         load_detector(name)

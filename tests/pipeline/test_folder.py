@@ -12,6 +12,7 @@ from PIL import Image
 
 from crispmask.coco import CocoDataset, evaluate, read_results, results_to_instances
 from crispmask.errors import DataError, ImageError, ModelError, ParamsError
+from crispmask.files import checksum
 from crispmask.image import read_image
 from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, process, segment_folder
@@ -41,7 +42,7 @@ def test_what_is_written(photos, tmp_path, blob_detector):
     assert (report.photos, report.resumed, report.objects, report.failures) == (6, 0, 12, ())
     pictures = ["a.jpg", "b.jpg", "d.jpg", "e.jpg", "sub/a.jpg", "sub/deep/c.jpg"]
     assert sorted(contents(tmp_path / "out")) == sorted(
-        ["images.json", "results.json", "results_before.json", *(f"pictures/{p}" for p in pictures)]
+        ["images.json", "provenance.json", "results.json", "results_before.json", *(f"pictures/{p}" for p in pictures)]
     )
     assert [(s.done, s.total, s.path and s.path.name) for s in steps] == [
         (0, 6, None),
@@ -62,7 +63,12 @@ def test_what_is_written(photos, tmp_path, blob_detector):
 
 def test_without_pictures_and_refinement(photos, tmp_path, blob_detector):
     segment_folder([photos], tmp_path / "out", blob_detector(), Settings(refine=False), pictures=False)
-    assert sorted(contents(tmp_path / "out")) == ["images.json", "results.json", "results_before.json"]
+    assert sorted(contents(tmp_path / "out")) == [
+        "images.json",
+        "provenance.json",
+        "results.json",
+        "results_before.json",
+    ]
     written = contents(tmp_path / "out")
     assert written["results.json"] == written["results_before.json"]
 
@@ -85,13 +91,38 @@ def test_annotations_without_the_detector_s_categories(photos, tmp_path, blob_de
     assert not (tmp_path / "out").exists()
 
 
+def test_a_data_set_and_its_folder(photos, tmp_path, blob_detector):
+    """Photos that the data set does not name are left alone, images that are not there are counted."""
+    gt = truth(tmp_path / "gt.json", photos, NAMES[:-1], {1: "person"})
+    (photos / "a.jpg").unlink()
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
+    assert (report.photos, report.unnamed, report.missing, report.failures) == (4, 1, 1, ())
+    images = CocoDataset.from_file(tmp_path / "out" / "images.json").images
+    assert {key: image.file_name for key, image in images.items()} == {100 - k: NAMES[k] for k in (1, 2, 3, 4)}
+
+
 def test_annotations_that_do_not_name_a_photo(photos, tmp_path, blob_detector):
     gt = truth(tmp_path / "gt.json", photos, NAMES[:-1], {1: "person"})
     detector = blob_detector()
     with pytest.raises(DataError, match=r"has no image 'c\.png'"):
-        segment_folder([photos], tmp_path / "out", detector, SETTINGS, annotations=gt)
+        segment_folder([photos / "sub" / "deep"], tmp_path / "out", detector, SETTINGS, annotations=gt)
+    with pytest.raises(DataError, match=r"has no image 'c\.png'"):
+        segment_folder(
+            [photos, photos / "sub" / "deep" / "c.png"], tmp_path / "out", detector, SETTINGS, annotations=gt
+        )
     assert detector.calls == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_provenance(photos, tmp_path, blob_detector):
+    gt = truth(tmp_path / "gt.json", photos, NAMES, {1: "person"})
+    segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt, pictures=False)
+    found = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert found["detector"] == {"name": "blob", "sha256": "0" * 64}
+    assert found["annotations"] == {"file": "gt.json", "sha256": checksum(gt)}
+    assert found["settings"] == SETTINGS.as_dict()
+    assert found["photos"] == {"segmented": 6, "unusable": 0}
+    assert found["outputs"]["results.json"] == checksum(tmp_path / "out" / "results.json")
 
 
 def test_annotations_of_another_size(photos, tmp_path, blob_detector):

@@ -18,7 +18,7 @@ def written(path, records=RECORDS):
 
 def test_round_trip(tmp_path):
     path = written(tmp_path / "new" / "j.jsonl")
-    assert list(Journal(path, SETTINGS).records.values()) == RECORDS
+    assert list(Journal(path, SETTINGS).values()) == RECORDS
 
 
 def test_nothing_is_created_without_a_record(tmp_path):
@@ -34,7 +34,7 @@ def test_cut_anywhere_and_continued(tmp_path):
         path.write_bytes(whole[:size])
         kept = whole[:size].count(b"\n") - 1
         with Journal(path, SETTINGS) as journal:
-            assert list(journal.records.values()) == RECORDS[: max(kept, 0)]
+            assert list(journal.values()) == RECORDS[: max(kept, 0)]
             for record in RECORDS[max(kept, 0) :]:
                 journal.append(record)
         assert path.read_bytes() == whole
@@ -59,8 +59,20 @@ def test_other_settings_are_refused(tmp_path, changed, what):
 
 def test_restart_drops_it(tmp_path):
     path = written(tmp_path / "j.jsonl")
-    assert Journal(path, {**SETTINGS, "score": 0.3}, restart=True).records == {}
+    assert Journal(path, {**SETTINGS, "score": 0.3}, restart=True) == {}
     assert not path.exists()
+
+
+def test_records_are_read_back_while_more_are_added(tmp_path):
+    with Journal(tmp_path / "j.jsonl", SETTINGS) as journal:
+        journal.append(RECORDS[0], RECORDS[1])
+        assert journal["photo 1.jpg"] == RECORDS[1]
+        changed = {**RECORDS[0], "value": "later"}
+        journal.append(changed, RECORDS[2])
+        assert journal["photo 0.jpg"] == changed  # the later of two counts
+        assert journal["photo 2.jpg"] == RECORDS[2]
+        assert "photo 3.jpg" not in journal
+    assert Journal(tmp_path / "j.jsonl", SETTINGS)["photo 0.jpg"] == changed
 
 
 def test_remove(tmp_path):

@@ -97,6 +97,14 @@ def test_photo_that_is_not_annotated(tmp_path):
         match_annotations({"c.jpg": Path("/data/c.jpg")}, truth)
 
 
+def test_photos_that_are_not_annotated_are_left_out(tmp_path):
+    truth = dataset(tmp_path / "gt.json", "a.jpg")
+    photos = {"a.jpg": Path("/data/a.jpg"), "c.jpg": Path("/data/c.jpg")}
+    assert list(match_annotations(photos, truth)) == ["a.jpg"]
+    with pytest.raises(DataError, match=r"has no image 'c\.jpg'"):
+        match_annotations(photos, truth, {Path("/data/c.jpg")})
+
+
 def test_two_photos_of_one_record(tmp_path):
     truth = dataset(tmp_path / "gt.json", "a.jpg")
     with pytest.raises(DataError, match=r"x/a\.jpg and y/a\.jpg are both image 'a\.jpg'"):

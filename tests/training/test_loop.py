@@ -14,36 +14,39 @@ pytest.importorskip("efficientnet_lite_pytorch", reason="extra torch is not inst
 
 from crispmask.errors import DataError, ImageError, ModelError, ParamsError  # noqa: E402
 from crispmask.training.config import TrainingConfig  # noqa: E402
-from crispmask.training.data import TrainingSet, canvases, category_ids, load, random_view, read_photos  # noqa: E402
-from crispmask.training.export import InferenceNetwork, check_export, export_onnx, load_checkpoint  # noqa: E402
+from crispmask.training.data import TrainingSet, canvases, load, random_view, read_data  # noqa: E402
+from crispmask.training.export import check_export, export_onnx  # noqa: E402
+from crispmask.training.inference import InferenceNetwork, load_checkpoint  # noqa: E402
 from crispmask.training.loop import train  # noqa: E402
 
 CONFIG = TrainingConfig(steps=3, batch_size=1, warmup=2, channels=16, size=128)
 
 
 def test_classes_are_merged_by_name(tiny_coco):
-    photos, names = read_photos([tiny_coco, tiny_coco])
-    assert names == ["disc", "square"]
-    assert [p.labels.tolist() for p in photos] == [[1], [1], [2]] * 2
-    photos, names = read_photos([tiny_coco], classes=["square"])
-    assert [p.labels.tolist() for p in photos] == [[], [], [1]]
+    data = read_data([tiny_coco, tiny_coco])
+    assert data.names == ["disc", "square"]
+    assert [p.labels.tolist() for p in data.photos] == [[1], [1], [2]] * 2
+    assert data.labels_of(None) == [1, 2]
+    assert data.labels_of(["square"]) == [2]
     with pytest.raises(DataError, match="no annotation file has the class 'cat'"):
-        read_photos([tiny_coco], classes=["cat"])
+        data.labels_of(["cat"])
 
 
 def test_category_ids_are_those_of_the_annotations(tiny_coco, tmp_path):
-    assert category_ids([tiny_coco], ["square", "disc"]) == [2, 1]
+    assert read_data([tiny_coco]).category_ids(["square", "disc"]) == [2, 1]
     content = json.loads(tiny_coco[0].read_text())
     content["categories"] = [{"id": 1, "name": "ring"}]
     content["annotations"] = []
     other = tmp_path / "other.json"
     other.write_text(json.dumps(content))
-    assert category_ids([tiny_coco, (other, tiny_coco[1])], ["square", "ring"]) == [2, 1]
-    assert category_ids([tiny_coco, (other, tiny_coco[1])], ["disc", "ring"]) == [1, 2]  # both files say 1
+    data = read_data([tiny_coco, (other, tiny_coco[1])])
+    assert data.category_ids(["square", "ring"]) == [2, 1]
+    assert data.category_ids(["disc", "ring"]) == [1, 2]  # both files say 1
+    assert data.category_ids(None) == [1, 2, 3]
 
 
 def test_views_move_image_and_mask_together(tiny_coco):
-    photos, _ = read_photos([tiny_coco])
+    photos = read_data([tiny_coco]).photos
     sample = load(photos[0])
     for seed in range(20):
         view = random_view(sample, (128, 192), np.random.default_rng(seed))
@@ -54,7 +57,7 @@ def test_views_move_image_and_mask_together(tiny_coco):
 
 
 def test_samples_depend_on_their_number_alone(tiny_coco):
-    photos, _ = read_photos([tiny_coco])
+    photos = read_data([tiny_coco]).photos
     options = {"seed": 3, "batch_size": 2, "size": 128, "length": 10, "focus": {1}}
     first, second = TrainingSet(photos, **options), TrainingSet(photos, **options)
     first[0]  # must leave no trace
@@ -66,8 +69,13 @@ def test_samples_depend_on_their_number_alone(tiny_coco):
     assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
 
 
-def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
-    whole = train([tiny_coco], tmp_path / "whole", CONFIG, focus=["disc"], workers=0)
+@pytest.fixture(scope="module")
+def tiny(tiny_coco):
+    return read_data([tiny_coco])
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(tiny, tmp_path):
+    whole = train(tiny, tmp_path / "whole", CONFIG, focus=["disc"], workers=0)
 
     class Stopped(Exception):
         pass
@@ -77,8 +85,16 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        train([tiny_coco], tmp_path / "parts", CONFIG, focus=["disc"], workers=0, save_every=1, on_step=stop_after_two)
-    parts = train([tiny_coco], tmp_path / "parts", CONFIG, focus=["disc"], workers=0)
+        train(
+            tiny,
+            tmp_path / "parts",
+            CONFIG,
+            focus=["disc"],
+            workers=0,
+            save_every=1,
+            on_step=stop_after_two,
+        )
+    parts = train(tiny, tmp_path / "parts", CONFIG, focus=["disc"], workers=0)
     a, b = (torch.load(path, weights_only=True) for path in (whole, parts))
     assert a["step"] == b["step"] == 3
     # Step 2 was logged before the stop and again after it: one row each is left, and the losses are the same.
@@ -90,10 +106,14 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny_coco, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def confident(tiny_coco, tmp_path_factory):
+def confident(tiny, tmp_path_factory):
     """A checkpoint after one step, made to see objects everywhere so that there is something to compare."""
     path = train(
-        [tiny_coco], tmp_path_factory.mktemp("run"), dataclasses.replace(CONFIG, steps=1), focus=["square"], workers=0
+        tiny,
+        tmp_path_factory.mktemp("run"),
+        dataclasses.replace(CONFIG, steps=1),
+        focus=["square"],
+        workers=0,
     )
     state = torch.load(path, weights_only=True)
     state["average"]["module.roi_heads.box_predictor.cls_score.bias"] += torch.tensor([0.0, 8.0, 9.0])
@@ -117,7 +137,7 @@ def test_export_keeps_the_focus(tiny_coco, confident, exported):
 
     detector = load_detector(exported)
     assert detector.categories == {7: "square"}
-    found = detector(load(read_photos([tiny_coco])[0][0]).image)
+    found = detector(load(read_data([tiny_coco]).photos[0]).image)
     assert found.image_size == (96, 128)
     assert set(found.category_ids.tolist()) == {7}
     assert (np.diff(found.scores) <= 0).all()
@@ -188,7 +208,7 @@ def test_a_broken_mask_is_one_sentence(tiny_coco, tmp_path, workers):
 
     source = edited(tiny_coco, tmp_path / "a.json", breaks)
     with pytest.raises(DataError, match=r"instance 0 of .*: polygon 0") as caught:
-        train([source], tmp_path / "run", CONFIG, workers=workers)
+        train(read_data([source]), tmp_path / "run", CONFIG, workers=workers)
     assert "\n" not in str(caught.value)
 
 
@@ -196,35 +216,35 @@ def test_a_broken_photo_is_one_sentence(tiny_coco, tmp_path):
     for photo in tiny_coco[1].iterdir():
         (tmp_path / photo.name).write_bytes(photo.read_bytes()[:60])
     with pytest.raises(ImageError, match="damaged or cut short") as caught:
-        train([(tiny_coco[0], tmp_path)], tmp_path / "run", CONFIG, workers=1)
+        train(read_data([(tiny_coco[0], tmp_path)]), tmp_path / "run", CONFIG, workers=1)
     assert "\n" not in str(caught.value)
 
 
 def test_data_that_cannot_be_learnt_from(tiny_coco, tmp_path):
     with pytest.raises(DataError, match=r"does not exist \(3 of 3 annotated photos are missing\)"):
-        train([(tiny_coco[0], tmp_path)], tmp_path / "run", CONFIG)
+        train(read_data([(tiny_coco[0], tmp_path)]), tmp_path / "run", CONFIG)
     empty = edited(tiny_coco, tmp_path / "empty.json", lambda content: content["annotations"].clear())
     with pytest.raises(DataError, match="nothing to learn from"):
-        train([empty], tmp_path / "run", CONFIG)
+        train(read_data([empty]), tmp_path / "run", CONFIG)
     bare = edited(tiny_coco, tmp_path / "bare.json", lambda content: content["annotations"][0].pop("segmentation"))
     with pytest.raises(DataError, match="has no 'segmentation'"):
-        train([bare], tmp_path / "run", CONFIG)
+        train(read_data([bare]), tmp_path / "run", CONFIG)
 
 
-def test_devices_that_are_not_there(tiny_coco, tmp_path):
+def test_devices_that_are_not_there(tiny, tmp_path):
     with pytest.raises(ParamsError, match="torch cannot use the device 'abacus'"):
-        train([tiny_coco], tmp_path / "run", CONFIG, device="abacus")
+        train(tiny, tmp_path / "run", CONFIG, device="abacus")
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoints_that_cannot_be_continued(tiny_coco, confident, tmp_path):
+def test_checkpoints_that_cannot_be_continued(tiny, confident, tmp_path):
     with pytest.raises(ModelError, match="holds another network"):
-        train([tiny_coco], confident.parent, dataclasses.replace(CONFIG, channels=24))
+        train(tiny, confident.parent, dataclasses.replace(CONFIG, channels=24))
     whole = confident.read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2]):
         (tmp_path / "checkpoint.pt").write_bytes(content)
         with pytest.raises(ModelError, match="is damaged, or not a checkpoint"):
-            train([tiny_coco], tmp_path, CONFIG)
+            train(tiny, tmp_path, CONFIG)
         with pytest.raises(ModelError, match="is damaged, or not a checkpoint"):
             load_checkpoint(tmp_path / "checkpoint.pt")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "checkpoint.pt")

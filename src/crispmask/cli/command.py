@@ -12,13 +12,19 @@ import typer
 from typer.core import TyperGroup
 
 from crispmask._version import __version__
+from crispmask.cli.app import app as open_app
 from crispmask.cli.console import complain
+from crispmask.cli.converge import converge
+from crispmask.cli.convert import convert
 from crispmask.cli.demo import demo
 from crispmask.cli.doctor import doctor
 from crispmask.cli.evaluate import evaluate
+from crispmask.cli.models import models
+from crispmask.cli.refine import refine
 from crispmask.cli.report import report
 from crispmask.cli.segment import segment
 from crispmask.cli.train import train
+from crispmask.cli.tune import tune
 from crispmask.errors import CrispmaskError
 
 
@@ -50,10 +56,11 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, segment, evaluate, report, train, doctor):
+for verb in (demo, segment, refine, evaluate, report, tune, converge, convert, train, open_app, doctor):
     # Typer keeps the line breaks of a docstring's later paragraphs, whatever the width of the terminal.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
-    app.command(help=prose, no_args_is_help=verb in (segment, evaluate, report, train))(verb)
+    app.command(help=prose, no_args_is_help=verb not in (demo, open_app, doctor))(verb)
+app.add_typer(models)
 
 
 def _version(wanted: bool) -> None:

@@ -30,6 +30,11 @@ def note(text: str) -> None:
     err.print(text, soft_wrap=True, markup=False)
 
 
+def count(n: int, thing: str) -> str:
+    """``1 photo``, ``2 photos``."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
 @contextmanager
 def waiting(what: str) -> Iterator[Status]:
     """A spinner on stderr while something takes its time; nothing where stderr is not a terminal."""

@@ -17,7 +17,14 @@ from crispmask._version import __version__
 from crispmask.cli.console import complain, say, waiting
 
 PACKAGES = ("numpy", "numba", "llvmlite", "onnxruntime", "pillow", "scipy", "supervision", "faster-coco-eval")
-OPTIONAL = {"torch": "torch", "torchvision": "torch", "gradio": "app", "ray": "cluster", "optuna": "tune"}
+OPTIONAL = {
+    "torch": "torch",
+    "torchvision": "torch",
+    "accelerate": "torch",
+    "gradio": "app",
+    "ray": "cluster",
+    "optuna": "tune",
+}
 
 
 def doctor(

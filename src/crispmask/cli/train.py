@@ -1,16 +1,16 @@
-"""``crispmask train``: fine-tune the compact Mask R-CNN and export it."""
+"""``crispmask train``: fine-tune a Mask R-CNN and export it."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from crispmask.cli.console import progress_bar, say, waiting
+from crispmask.cli.console import note, progress_bar, say, waiting
+from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
-from crispmask.errors import DataError, MissingExtraError
+from crispmask.errors import DataError, MissingExtraError, ParamsError
 from crispmask.training.config import TrainingConfig
 
 CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
@@ -28,6 +28,14 @@ def train(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for checkpoint and model.")],
     overrides: dict[str, Any],
+    val_annotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="A.json",
+            help="COCO annotation file of the validation set: the weights with the best mask AP are kept.",
+        ),
+    ] = None,
+    val_images: Annotated[Path | None, typer.Option(metavar="DIR", help="Its photos.")] = None,
     focus: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Category the model is for; repeatable; by default all."),
@@ -38,22 +46,40 @@ def train(
 ) -> None:
     """Train a detector on your own photos and export it to ONNX (extra 'torch').
 
-    Writes checkpoint.pt, log.csv and model.onnx, which crispmask segment takes as its --detector. A run that was
-    interrupted goes on from its last checkpoint.
+    Writes checkpoint.pt, best.pt, log.csv, validation.csv, curves.png, and model.onnx, which crispmask segment takes as
+    its --detector; with --crf also crf.toml, which it takes as its --params. A run that was interrupted goes on from
+    its last checkpoint. On several GPUs: torchrun --nproc-per-node N -m crispmask train ...
     """
     sources = pair(annotations, images)
-    config = dataclasses.replace(TrainingConfig(), **overrides)
+    if (val_annotations is None) != (val_images is None):
+        raise DataError("--val-annotations and --val-images belong together: give both, or neither")
+    if val_annotations and val_images:
+        pair([val_annotations], [val_images])
+    config = TrainingConfig.starting_from(**overrides)
+    if config.patience and not val_annotations:
+        raise ParamsError("patience needs a validation set: give --val-annotations and --val-images")
     with waiting("Loading torch"):
         try:
-            from crispmask.training.data import category_ids, read_photos
+            from crispmask.training.data import read_data
             from crispmask.training.export import export_onnx
+            from crispmask.training.hardware import is_main_process
+            from crispmask.training.joint import learnt_params
             from crispmask.training.loop import train as run
+            from crispmask.training.validation import Validation
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("crispmask"):
                 raise
             raise MissingExtraError(error.name or "torch", "torch") from None
+    data = read_data(sources)
+    data.labels_of(focus)
+    validation = None
+    if val_annotations and val_images:
+        validation = Validation.read(val_annotations, val_images, data.names, focus)
+    main = is_main_process()
+    if main:
+        ensure_weights(config.init)
     with progress_bar("step") as progress:
-        task = progress.add_task("Reading", total=config.steps)
+        task = progress.add_task("Reading", total=config.steps, visible=main)
         first = True
 
         def show(step: int, losses: dict[str, float]) -> None:
@@ -63,28 +89,48 @@ def train(
                 progress.reset(task, total=config.steps, completed=step - 1)
             progress.update(task, completed=step, description=f"Loss {sum(losses.values()):.2f}")
 
+        def tell(step: int, found: dict[str, float]) -> None:
+            note(f"Step {step}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in found.items()))
+
         checkpoint = run(
-            sources, output, config, focus=focus, device=device, workers=workers, save_every=save_every, on_step=show
+            data,
+            output,
+            config,
+            focus=focus,
+            validation=validation,
+            device=device,
+            workers=workers,
+            save_every=save_every,
+            on_step=show,
+            on_evaluation=tell,
         )
+    if not main:
+        return
     with waiting("Exporting to ONNX and comparing with torch"):
-        photos, names = read_photos(sources)
-        kept = focus or names
         model = output / "model.onnx"
         found = export_onnx(
             checkpoint,
             model,
             focus=focus,
-            category_ids=category_ids(sources, kept),
-            photos=[photo.path for photo in photos[:CHECKED_PHOTOS]],
+            category_ids=data.category_ids(focus),
+            photos=[photo.path for photo in data.photos[:CHECKED_PHOTOS]],
         )
+    crf, learnt = output / "crf.toml", learnt_params(checkpoint) if config.crf else None
+    if learnt:
+        learnt.to_toml(crf)
     say(f"Checkpoint  {checkpoint}")
+    say(f"Curves      {output / 'curves.png'}")
     say(f"Model       {model}")
+    if learnt:
+        names = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
+        say(f"CRF         {crf}: " + ", ".join(f"{name} {getattr(learnt, name):.3g}" for name in names))
     say(
         f"Agreement   {found['compared']:.0f} detections in ONNX Runtime and torch: "
         f"boxes within {found['boxes']:.4f} px, scores within {found['scores']:.4f}, "
         f"mask probabilities within {found['masks']:.4f}"
     )
-    say(f"Try it:     crispmask segment PHOTOS --detector {model} -o results")
+    params = f" --params {crf}" if learnt else ""
+    say(f"Try it:     crispmask segment PHOTOS --detector {model}{params} -o results")
 
 
 def pair(annotations: list[Path], images: list[Path]) -> list[tuple[Path, Path]]:

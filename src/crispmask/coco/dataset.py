@@ -12,6 +12,7 @@ import numpy as np
 
 from crispmask.coco import records
 from crispmask.coco.rle import segmentation_to_mask
+from crispmask.coco.stream import JsonStream, open_stream
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.image import MAX_PIXELS
 from crispmask.instances import Instances
@@ -46,14 +47,18 @@ class CocoDataset:
     _by_name: Mapping[str, CocoImage] = field(repr=False)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> CocoDataset:
+    def from_file(cls, path: str | Path, annotations: bool = True) -> CocoDataset:
         """Read a JSON file, gzip-compressed or not.
+
+        Args:
+            path: the file.
+            annotations: whether to read the annotations too; without them, memory does not grow with their number.
 
         Raises:
             DataError: a file that cannot be read or breaks the format, with the record and the reason.
         """
         path = Path(path)
-        content = records.read_json(path)
+        content = records.read_json(path) if annotations else _without_annotations(path)
         if not isinstance(content, dict):
             raise DataError(f"{path} is not a COCO annotation file: it holds a {type(content).__name__}, not an object")
         images: dict[int, CocoImage] = {}
@@ -142,6 +147,24 @@ class CocoDataset:
             return Instances.from_masks(mask, boxes=boxes)
         except CrispmaskError as error:
             raise DataError(f"{self.path}: annotation {record.get('id')!r} of {info.file_name}: {error}") from None
+
+
+def _without_annotations(path: Path) -> Any:
+    """The content of a file with an empty list of annotations."""
+    with open_stream(path) as file:
+        stream = JsonStream(file, str(path))
+        if stream.peek() != "{":
+            return stream.value().content
+        content: dict[str, Any] = {"annotations": []}
+        for key in stream.members():
+            if key not in ("images", "categories"):
+                stream.skip()
+            elif stream.peek() == "[":
+                content[key] = [value.content for value in stream.elements()]
+            else:
+                content[key] = stream.value().content
+        stream.end()
+    return content
 
 
 def _records(path: Path, content: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from crispmask.coco import records as checks
-from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
+from crispmask.coco.rle import check_segmentation, mask_to_rle, segmentation_to_mask
 from crispmask.errors import CrispmaskError, DataError
-from crispmask.files import write_text
+from crispmask.files import replacing
 from crispmask.instances import Instances, tight_box
 
 # Enough that no score of a float32 network changes its rank in practice, and that files stay readable and equal.
@@ -103,24 +105,60 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 def check_results(records: Iterable[Any], source: str) -> None:
     """Raise DataError, naming `source`, for a record without whole ids, a score, or a usable box."""
     for k, record in enumerate(records):
-        where = f"{source}: result {k}"
-        if not isinstance(record, Mapping):
-            raise DataError(f"{where} must be an object, got {type(record).__name__}")
-        checks.whole(record, "image_id", where)
-        checks.whole(record, "category_id", where)
-        checks.number(record.get("score"), "'score'", where)
-        if record.get("bbox") is not None:
-            checks.box(record, where)
+        check_result(record, f"{source}: result {k}")
 
 
-def write_results(path: str | Path, records: Sequence[Mapping[str, Any]]) -> None:
+def check_result(record: Any, where: str) -> None:
+    """Raise DataError, beginning with `where`, for a record without whole ids, a score, or a usable box."""
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where} must be an object, got {type(record).__name__}")
+    checks.whole(record, "image_id", where)
+    checks.whole(record, "category_id", where)
+    checks.number(record.get("score"), "'score'", where)
+    if record.get("bbox") is not None:
+        checks.box(record, where)
+
+
+def check_mask(record: Mapping[str, Any], where: str, size: tuple[int, int]) -> None:
+    """Raise DataError, beginning with `where`, for a record whose mask or box does not fit an image of (H, W) pixels.
+
+    The mask is not decoded, so that this takes a small part of the time.
+    """
+    if record.get("segmentation") is None:
+        raise DataError(f"{where} has no 'segmentation': masks are needed, not only boxes")
+    try:
+        check_segmentation(record["segmentation"], *size)
+    except CrispmaskError as error:
+        raise DataError(f"{where}: {error}") from None
+    if record.get("bbox") is not None:
+        x, y, width, height = checks.box(record, where)
+        if x + width < 0 or y + height < 0 or x > size[1] or y > size[0] or max(width, height) > 1e9:
+            raise DataError(
+                f"{where}: 'bbox' {record['bbox']!r} lies outside the image of {size[0]}x{size[1]} pixels "
+                "(height x width)"
+            )
+
+
+def write_results(path: str | Path, records: Iterable[Mapping[str, Any]], partial_in: Path | None = None) -> None:
     """Write records as JSON, one a line, in place of an older file only when complete.
+
+    Args:
+        path: the file; one that ends in ``.gz`` is compressed, with the same bytes for the same records.
+        records: what JSON can hold, one by one.
+        partial_in: folder for the unfinished file, on the same disk; by default that of `path`.
 
     Raises:
         DataError: a number that JSON cannot hold.
     """
-    try:
-        lines = [json.dumps(record, separators=(",", ":"), allow_nan=False) for record in records]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"cannot write {path}: {error}") from None
-    write_text(Path(path), "[" + ",\n".join(lines) + "]\n")
+    path = Path(path)
+    with replacing(path, partial_in) as partial, partial.open("wb") as raw:
+        packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
+        with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as file:
+            file.write("[")
+            for k, record in enumerate(records):
+                try:
+                    line = json.dumps(record, separators=(",", ":"), allow_nan=False)
+                except (TypeError, ValueError) as error:
+                    raise DataError(f"cannot write {path}: {error}") from None
+                file.write(",\n" + line if k else line)
+            file.write("]\n")

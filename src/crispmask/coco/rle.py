@@ -40,6 +40,14 @@ def mask_to_rle(mask: ArrayLike) -> dict[str, Any]:
     return _as_json(api.encode(np.asfortranarray(array, dtype=np.uint8)))
 
 
+def check_segmentation(segmentation: Any, height: int, width: int) -> None:
+    """Raise DataError where `segmentation_to_mask` would, without making the mask."""
+    if isinstance(segmentation, Mapping):
+        _runs(segmentation, height, width)
+    else:
+        _polygons(segmentation, height, width)
+
+
 def segmentation_to_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     """A COCO segmentation as a mask.
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crispmask.crf._numba import LANES, add_scaled, jit, relaxed_jit, set_scaled
+from crispmask.crf._lanes import WIDTH, fused, load, plus, store
+from crispmask.crf._numba import jit, relaxed_jit
 
 # Points embedded at a time: their coordinates stay in the first-level cache and every loop over them vectorises.
 BLOCK = 512
@@ -80,6 +81,7 @@ class Kernels(NamedTuple):
     """Compiled functions for one dimension."""
 
     build: Any
+    merge: Any
     neighbours: Any
     diagonal: Any
     splat: Any
@@ -91,12 +93,14 @@ def make(d: int, words: int) -> Kernels:
     """Kernels for features of dimension `d`, with keys of `words` 64-bit words."""
     D = d + 1
 
-    def build(features, scale, strides, steps, corners, weights):
-        """Embed the points; fill corners (D, N) and weights (D, N); return the vertices' keys and the hash table.
+    def build(features, scale, strides, steps, begin, end, corners, weights):
+        """Embed the points from `begin` to `end`; fill their rows of corners (N, D) and weights (N, D).
+
+        Returns the vertices' keys, in the order in which the points come upon them, and the hash table.
 
         Adams, Baek and Davis, 2010, section 3.1; float32 throughout, ties as in Krähenbühl's code.
         """
-        n = features.shape[1]
+        n = end - begin
         inverse = np.float32(1.0 / D)
         e = np.zeros((D, BLOCK), np.float32)
         rank = np.empty((D, BLOCK), np.float32)  # whole numbers
@@ -114,8 +118,8 @@ def make(d: int, words: int) -> Kernels:
         keys = np.empty((1 << (bits - 1), words), np.int64)
         count = 0
 
-        for start in range(0, n, BLOCK):
-            size = min(BLOCK, n - start)
+        for start in range(begin, end, BLOCK):
+            size = min(BLOCK, end - start)
             # Room for every vertex that this block can add, at a load of one half at most.
             if 2 * (count + D * BLOCK) > table.shape[0]:
                 while 2 * (count + D * BLOCK) > (1 << bits):
@@ -162,19 +166,18 @@ def make(d: int, words: int) -> Kernels:
                     key[w, m] = key[w, m - 1]
                     for j in range(D):
                         _step(rank[j], np.float32(D - m), steps[w, j], key[w, m])
-            b0, low, high = weights[0, start : start + size], ranked[0], ranked[d]
+            here = weights[start : start + size]
             for i in range(size):
-                b0[i] = high[i] + (np.float32(1) - low[i])
-            for m in range(1, D):
-                bm, low, high = weights[m, start : start + size], ranked[d - m], ranked[D - m]
-                for i in range(size):
-                    bm[i] = low[i] - high[i]
+                here[i, 0] = ranked[d, i] + (np.float32(1) - ranked[0, i])
+                for m in range(1, D):
+                    here[i, m] = ranked[d - m, i] - ranked[D - m, i]
 
-            # Find or create the vertices. (Trying the previous point's vertex first is slower: processors cannot
-            # predict where it changes, while look-ups of neighbouring points run side by side.)
-            for m in range(D):
-                places = corners[m, start : start + size]
-                for i in range(size):
+            # Find or create the vertices, point by point: numbered like that, a point's vertices lie close together.
+            # (Trying the previous point's vertex first is slower: processors cannot predict where it changes, while
+            # look-ups of neighbouring points run side by side.)
+            places = corners[start : start + size]
+            for i in range(size):
+                for m in range(D):
                     h = np.uint64(0)
                     for w in range(words):
                         h = (h + np.uint64(key[w, m, i])) * _GOLDEN
@@ -194,37 +197,67 @@ def make(d: int, words: int) -> Kernels:
                         if same:
                             break
                         slot = (slot + np.uint64(1)) & mask
-                    places[i] = vertex
+                    places[i, m] = vertex
         return keys[:count], table
 
-    def neighbours(keys, table, steps):
-        """Vertices one step back and forth along each axis: int32 (D, M, 2), M where there is none."""
+    def merge(found, keys, count, table, names):
+        """Add a strip's `found` keys to the first `count` ones of `keys`, and to `table`; return how many there are.
+
+        names: int32, filled with the number that each found vertex has among all.
+        """
+        bits = 0
+        while (1 << bits) < table.shape[0]:
+            bits += 1
+        mask = np.uint64(table.shape[0] - 1)
+        for i in range(found.shape[0]):
+            h = np.uint64(0)
+            for w in range(words):
+                h = (h + np.uint64(found[i, w])) * _GOLDEN
+            slot = h >> np.uint64(64 - bits)
+            while True:
+                vertex = np.int64(table[slot])
+                if vertex < 0:
+                    vertex = np.int64(count)
+                    table[slot] = vertex
+                    for w in range(words):
+                        keys[vertex, w] = found[i, w]
+                    count += 1
+                    break
+                same = True
+                for w in range(words):
+                    same &= keys[vertex, w] == found[i, w]
+                if same:
+                    break
+                slot = (slot + np.uint64(1)) & mask
+            names[i] = vertex
+        return count
+
+    def neighbours(keys, table, steps, j, found):
+        """Vertices one step back and forth along axis j: fills int32 (M, 2), M where there is none."""
         count = keys.shape[0]
         bits = 0
         while (1 << bits) < table.shape[0]:
             bits += 1
         mask = np.uint64(table.shape[0] - 1)
-        found = np.full((D, count, 2), np.int32(count), np.int32)
-        for j in range(D):
-            for vertex in range(count):
-                h = np.uint64(0)
+        found[:] = np.int32(count)
+        for vertex in range(count):
+            h = np.uint64(0)
+            for w in range(words):
+                h = (h + np.uint64(keys[vertex, w] + steps[w, j])) * _GOLDEN
+            slot = h >> np.uint64(64 - bits)
+            while True:
+                other = np.int64(table[slot])
+                if other < 0:
+                    break
+                same = True
                 for w in range(words):
-                    h = (h + np.uint64(keys[vertex, w] + steps[w, j])) * _GOLDEN
-                slot = h >> np.uint64(64 - bits)
-                while True:
-                    other = np.int64(table[slot])
-                    if other < 0:
-                        break
-                    same = True
-                    for w in range(words):
-                        same &= keys[other, w] == keys[vertex, w] + steps[w, j]
-                    if same:
-                        # Symmetric: one look-up serves both.
-                        found[j, vertex, 0] = other
-                        found[j, other, 1] = vertex
-                        break
-                    slot = (slot + np.uint64(1)) & mask
-        return found
+                    same &= keys[other, w] == keys[vertex, w] + steps[w, j]
+                if same:
+                    # Symmetric: one look-up serves both.
+                    found[vertex, 0] = other
+                    found[other, 1] = vertex
+                    break
+                slot = (slot + np.uint64(1)) & mask
 
     def diagonal(corners, weights, around, out):
         """K(i, i) without alpha: what a unit at point i gives back to it.
@@ -233,7 +266,7 @@ def make(d: int, words: int) -> Kernels:
         leads from one corner to another along either arc of the cycle, over the arc's axes in rising order, with one
         half per step, and only if every vertex in between exists.
         """
-        n = corners.shape[1]
+        n = corners.shape[0]
         missing = around.shape[1]
         axis = np.empty(D, np.int64)
         between = np.zeros((D, D), np.float32)
@@ -241,12 +274,12 @@ def make(d: int, words: int) -> Kernels:
             same = i > 0
             if same:
                 for m in range(D):
-                    same &= corners[m, i] == corners[m, i - 1]
+                    same &= corners[i, m] == corners[i - 1, m]
             if not same:
                 used = 0
                 for m in range(d):
                     for j in range(D):
-                        if around[j, corners[m, i], 0] == corners[m + 1, i]:
+                        if around[j, corners[i, m], 0] == corners[i, m + 1]:
                             axis[m] = j
                             used += j
                             break
@@ -261,7 +294,7 @@ def make(d: int, words: int) -> Kernels:
                             weight *= np.float32(0.5)
                             # side 0: back along the axes of the arc that starts at m; side 1: forth, ending at m.
                             first = m if side == 0 else (m - length) % D
-                            vertex = np.int64(corners[m, i])
+                            vertex = np.int64(corners[i, m])
                             for j in range(D):
                                 for a in range(length):
                                     if axis[(first + a) % D] == j and vertex != missing:
@@ -272,59 +305,73 @@ def make(d: int, words: int) -> Kernels:
             value = np.float32(0)
             for m in range(D):
                 for k in range(D):
-                    value += weights[m, i] * between[m, k] * weights[k, i]
+                    value += weights[i, m] * between[m, k] * weights[i, k]
             out[i] = value
 
-    def splat(corners, weights, inputs, values):
-        """Spread one channel (N,) over the vertices (M + 1,)."""
+    def splat(corners, weights, inputs, begin, end, values):
+        """Spread one channel (N,), from point `begin` to `end`, over the vertices (M + 1,)."""
         values[:] = np.float32(0)
-        for i in range(inputs.shape[0]):
+        for i in range(begin, end):
             for m in range(D):
-                values[corners[m, i]] += weights[m, i] * inputs[i]
+                values[corners[i, m]] += weights[i, m] * inputs[i]
 
-    def gather(corners, weights, values, alpha, out):
-        """Read one channel (N,) back from the vertices (M + 1,)."""
-        for i in range(out.shape[0]):
+    def gather(corners, weights, values, alpha, begin, end, out):
+        """Read one channel (N,), from point `begin` to `end`, back from the vertices (M + 1,)."""
+        for i in range(begin, end):
             received = np.float32(0)
             for m in range(D):
-                received += weights[m, i] * values[corners[m, i]]
+                received += weights[i, m] * values[corners[i, m]]
             out[i] = alpha * received
 
-    return Kernels(jit(build), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
+    return Kernels(jit(build), jit(merge), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
 
 
-@relaxed_jit
-def blur(values, spare, around, reverse):
-    """Blur one channel (M + 1,) with (1/2, 1, 1/2) along every axis; entry M is the zero of missing vertices.
+@jit
+def rename(names, corners):
+    """Replace the numbers of vertices (N, D) by the names that they have."""
+    for i in range(corners.shape[0]):
+        for m in range(corners.shape[1]):
+            corners[i, m] = names[corners[i, m]]
 
-    The result is in `values` if the number of axes is even, else in `spare`.
+
+@cache
+def blur(channels: int) -> Any:
+    """Blur one or two interleaved channels ((M + 1) * channels,) with (1/2, 1, 1/2) along every axis of `around`.
+
+    Only the vertices from `begin` to `end`: where these are not all, `around` must have one axis. Entry M is the zero of missing vertices. The result is
+    in `values` if the number of axes is even, else in `spare`.
     """
-    axes, count = around.shape[0], around.shape[1]
-    for a in range(axes):
-        j = axes - 1 - a if reverse else a
-        for vertex in range(count):
-            pair = values[around[j, vertex, 0]] + values[around[j, vertex, 1]]
-            spare[vertex] = values[vertex] + np.float32(0.5) * pair
-        spare[count] = np.float32(0)
-        values, spare = spare, values
+    C = channels
+
+    def blur_channels(values, spare, around, begin, end):
+        axes, count = around.shape[0], around.shape[1]
+        for j in range(axes):
+            for vertex in range(begin, end):
+                back, forth = np.int64(around[j, vertex, 0]) * C, np.int64(around[j, vertex, 1]) * C
+                for k in range(C):
+                    pair = values[back + k] + values[forth + k]
+                    spare[vertex * C + k] = values[vertex * C + k] + np.float32(0.5) * pair
+            spare[count * C :] = np.float32(0)
+            values, spare = spare, values
+
+    return relaxed_jit(blur_channels)
 
 
-@relaxed_jit
-def blur_lanes(values, spare, around, lanes, reverse):
-    """As `blur`, for `lanes` interleaved channels: ((M + 1) * lanes,)."""
-    axes, count = around.shape[0], around.shape[1]
-    for a in range(axes):
-        j = axes - 1 - a if reverse else a
-        for vertex in range(count):
-            back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
-            here = vertex * lanes
-            whole = lanes // LANES * LANES
-            for k in range(0, whole, LANES):  # halves are exact, so this rounds as old + (one + other) / 2 does
-                set_scaled(spare, here + k, values, back + k, np.float32(0.5))
-                add_scaled(spare, here + k, values, forth + k, np.float32(0.5))
-                add_scaled(spare, here + k, values, here + k, np.float32(1))
-            for k in range(whole, lanes):
-                pair = values[back + k] + values[forth + k]
-                spare[here + k] = values[here + k] + np.float32(0.5) * pair
-        spare[count * lanes :] = np.float32(0)
-        values, spare = spare, values
+@cache
+def blur_lanes(blocks: int) -> Any:
+    """As `blur`, for `lanes` interleaved channels, `blocks` registers at a time."""
+    step = blocks * WIDTH
+
+    def blur_registers(lanes, values, spare, around, begin, end):
+        axes, count = around.shape[0], around.shape[1]
+        for j in range(axes):
+            for vertex in range(begin, end):
+                back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
+                here = vertex * lanes
+                for k in range(0, lanes, step):
+                    pair = plus(load(values, back + k, blocks), load(values, forth + k, blocks))
+                    store(spare, here + k, fused(pair, np.float32(0.5), load(values, here + k, blocks)))
+            spare[count * lanes :] = np.float32(0)
+            values, spare = spare, values
+
+    return relaxed_jit(blur_registers)

@@ -4,45 +4,63 @@ What a pixel needs (its corners and weights, its unary, its probabilities) is re
 instead of once per stage; that walk is bound by memory, so this halves its time. Rows of the image go through
 buffers that stay in the first-level cache. The Gaussian is filtered along x one radius ahead of the row that is
 updated, so the probabilities can be overwritten in place.
+
+A walk is over a strip of rows. Of the rows beside it, which another thread may already have updated, it takes copies.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from crispmask.crf._gaussian_kernels import horizontal, vertical
-from crispmask.crf._numba import LANES, add_scaled, exp, highest, relaxed_jit, set_scaled, total
+from crispmask.crf._lanes import (
+    WIDTH,
+    at_least,
+    exp_lanes,
+    fused,
+    highest,
+    load,
+    minus,
+    plus,
+    scaled,
+    store,
+    total,
+)
+from crispmask.crf._numba import exp, relaxed_jit
 
 # exp(-60) = 9e-27 stands for zero: far below any effect, far above the denormal numbers that make processors slow.
 _FLOOR = np.float32(-60)
-# Floats that one stage after the other works on, so that they stay in the first-level cache.
-_TILE = 2048
 
 
-class Kernels(NamedTuple):
-    """Compiled functions for lattices of one dimension."""
-
-    two_labels: Any
-    labels: Any
+@relaxed_jit
+def _source(state, above, below, y, first, last, length):
+    """Row y of the state before the update; `above` and `below` hold the rows beside those from `first` to `last`."""
+    if y < first:
+        end = above.shape[0] - (first - 1 - y) * length
+        return above[end - length : end]
+    if y >= last:
+        return below[(y - last) * length : (y - last + 1) * length]
+    return state[y * length : (y + 1) * length]
 
 
 @cache
-def make(corner_count: int) -> Kernels:
-    """Updates for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
+def two_labels(corner_count: int) -> Any:
+    """Update of two labels for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
     D = corner_count
 
-    def two_labels(
-        difference, own, state, width, read, write, last,
+    def update_two(
+        difference, own, state, above, below, width, first, last, read, write,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
     ):  # fmt: skip
         """One update of q - 1/2 in `state`, q the probability of label 1; see `meanfield.two_labels`.
 
+        above, below: copies of the rows before `first` and from `last` on, as far as the Gaussian reaches.
         read, write: whether messages are taken into account (not on the first pass, which starts from the unary) and
-        whether the lattice values `new` are filled for the next. On the `last` pass the state becomes q itself.
+        whether the lattice values `new` are filled for the next. On the last pass, without that, the state becomes q.
         """
         n = state.shape[0]
         height = (n + width - 1) // width
@@ -55,9 +73,10 @@ def make(corner_count: int) -> Kernels:
         if write:
             new[:] = np.float32(0)
         if smooth:
-            for y in range(min(radius, height)):
-                horizontal(state[y * width : (y + 1) * width], pre_y[y], pre_x, taps_x, 1, padded, ring[y])
-        for y in range(height):
+            for y in range(max(0, first - radius), min(first + radius, height)):
+                there = _source(state, above, below, y, first, last, width)
+                horizontal(there, pre_y[y], pre_x, post_x, taps_x, 1, padded, ring[y % (2 * radius + 1)])
+        for y in range(first, last):
             start = y * width
             size = min(width, n - start)
             here = state[start : start + size]
@@ -67,21 +86,21 @@ def make(corner_count: int) -> Kernels:
             if smooth:
                 ahead = y + radius
                 if ahead < height:
-                    there = state[ahead * width : (ahead + 1) * width]
-                    horizontal(there, pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
-                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, row)
+                    there = _source(state, above, below, ahead, first, last, width)
+                    horizontal(there, pre_y[ahead], pre_x, post_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
+                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], row)
                 for i in range(size):
                     x[i] += row[i]
             if read and D > 0:
                 for i in range(size):
                     received = np.float32(0)
                     for m in range(D):
-                        received += weights[m, start + i] * old[corners[m, start + i]]
+                        received += weights[start + i, m] * old[corners[start + i, m]]
                     x[i] += lattice_weight * post[start + i] * received
             if read and own.shape[0] > 0:
                 for i in range(size):
                     x[i] -= own[start + i] * here[i]
-            offset = np.float32(0) if last else np.float32(0.5)
+            offset = np.float32(0.5) if write else np.float32(0)
             for i in range(size):
                 e = exp(max(_FLOOR, min(-_FLOOR, x[i])))
                 here[i] = np.float32(1) / (np.float32(1) + e) - offset
@@ -89,10 +108,18 @@ def make(corner_count: int) -> Kernels:
                 for i in range(size):
                     value = pre[start + i] * here[i]
                     for m in range(D):
-                        new[corners[m, start + i]] += weights[m, start + i] * value
+                        new[corners[start + i, m]] += weights[start + i, m] * value
 
-    def labels(
-        unary, extra, own, negative_compatibility, state, lanes, width, read, write,
+    return relaxed_jit(update_two)
+
+
+@cache
+def labels(corner_count: int, blocks: int) -> Any:
+    """Update of all labels for such a lattice; `blocks` as `_lanes.shape_of` says."""
+    D, step = corner_count, blocks * WIDTH
+
+    def update_many(
+        unary, extra, own, negative_compatibility, lanes, state, above, below, width, first, last, read, write,
         lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
     ):  # fmt: skip
@@ -106,81 +133,66 @@ def make(corner_count: int) -> Kernels:
         radius = taps_y.shape[0] - 1 if smooth else 0
         padded = np.zeros((width + 2 * max(0, taps_x.shape[0] - 1)) * lanes, np.float32)
         ring = np.zeros((2 * radius + 2, width * lanes), np.float32)
-        message = np.empty(width * lanes, np.float32)
+        message = np.zeros(width * lanes, np.float32)
+        logits = np.empty(lanes, np.float32)
         mixed = np.empty(lanes, np.float32)
-        ones = np.ones(LANES, np.float32)
-        tile_size = max(1, _TILE // lanes)
         if write:
             new[:] = np.float32(0)
         if smooth:
-            for y in range(min(radius, height)):
-                below = state[y * width * lanes : (y + 1) * width * lanes]
-                horizontal(below, pre_y[y], pre_x, taps_x, lanes, padded, ring[y])
-        for y in range(height):
+            for y in range(max(0, first - radius), min(first + radius, height)):
+                there = _source(state, above, below, y, first, last, width * lanes)
+                horizontal(there, pre_y[y], pre_x, post_x, taps_x, lanes, padded, ring[y % (2 * radius + 1)])
+        for y in range(first, last):
             size = min(width, n - y * width)
             if smooth:
                 ahead = y + radius
                 if ahead < height:
-                    below = state[ahead * width * lanes : (ahead + 1) * width * lanes]
-                    horizontal(below, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)])
-                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, message)
-            else:
-                message[:] = np.float32(0)
-            for tile in range(0, size, tile_size):
-                start = y * width + tile
-                count = min(tile_size, size - tile)
-                first = start * lanes
-                logits = message[tile * lanes : (tile + count) * lanes]
-                if extra.shape[0] > 0:
-                    more = extra[first : first + count * lanes]
-                    for k in range(count * lanes):
-                        logits[k] += more[k]
-                if read and D > 0:
-                    for i in range(count):
-                        scale = lattice_weight * post[start + i]
+                    there = _source(state, above, below, ahead, first, last, width * lanes)
+                    horizontal(
+                        there, pre_y[ahead], pre_x, post_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)]
+                    )
+                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], message)
+            for i in range(size):
+                point = y * width + i
+                here, at = i * lanes, point * lanes
+                best = -np.float32(np.inf)
+                for k in range(0, lanes, step):
+                    x = load(message, here + k, blocks)
+                    if read and D > 0:
+                        received = scaled(x, np.float32(0))
                         for m in range(D):
-                            weight = scale * weights[m, start + i]
-                            vertex = np.int64(corners[m, start + i]) * lanes
-                            for k in range(0, lanes, LANES):
-                                add_scaled(logits, i * lanes + k, old, vertex + k, weight)
-                if read and own.shape[0] > 0:
-                    for i in range(count):
-                        for k in range(0, lanes, LANES):
-                            add_scaled(logits, i * lanes + k, state, first + i * lanes + k, -own[start + i])
-                if read and negative_compatibility.shape[0] > 0:
-                    for i in range(count):
-                        here = i * lanes
-                        mixed[:] = np.float32(0)
+                            vertex = np.int64(corners[point, m]) * lanes
+                            received = fused(load(old, vertex + k, blocks), weights[point, m], received)
+                        x = fused(received, lattice_weight * post[point], x)
+                    if extra.shape[0] > 0:
+                        x = plus(x, load(extra, at + k, blocks))
+                    if read and own.shape[0] > 0:
+                        x = fused(load(state, at + k, blocks), -own[point], x)
+                    if negative_compatibility.shape[0] == 0:
+                        x = minus(x, load(unary, at + k, blocks))
+                        best = max(best, highest(x))
+                    store(logits, k, x)
+                if negative_compatibility.shape[0] > 0:
+                    for k in range(0, lanes, step):
+                        x = minus(np.float32(0), load(unary, at + k, blocks))
                         for b in range(negative_compatibility.shape[0]):
-                            for k in range(0, lanes, LANES):
-                                add_scaled(mixed, k, negative_compatibility[b], k, logits[here + b])
-                        logits[here : here + lanes] = mixed
-                # Softmax of message - unary.
-                energies = unary[first : first + count * lanes]
-                for k in range(count * lanes):
-                    logits[k] -= energies[k]
-                for i in range(count):
-                    here = i * lanes
-                    best = highest(logits, here)
-                    for k in range(LANES, lanes, LANES):
-                        best = max(best, highest(logits, here + k))
-                    for k in range(0, lanes, LANES):
-                        add_scaled(logits, here + k, ones, 0, -best)
-                for k in range(count * lanes):
-                    logits[k] = exp(max(_FLOOR, logits[k]))
-                for i in range(count):
-                    here = i * lanes
-                    there = first + i * lanes
-                    mass = np.float32(0)
-                    for k in range(0, lanes, LANES):
-                        mass += total(logits, here + k)
-                    for k in range(0, lanes, LANES):
-                        set_scaled(state, there + k, logits, here + k, np.float32(1) / mass)
+                            x = fused(load(negative_compatibility[b], k, blocks), logits[b], x)
+                        best = max(best, highest(x))
+                        store(mixed, k, x)
+                    logits[:] = mixed
+                # Softmax.
+                mass = np.float32(0)
+                for k in range(0, lanes, step):
+                    e = exp_lanes(at_least(minus(load(logits, k, blocks), best), _FLOOR))
+                    mass += total(e)
+                    store(logits, k, e)
+                for k in range(0, lanes, step):
+                    q = scaled(load(logits, k, blocks), np.float32(1) / mass)
+                    store(state, at + k, q)
                     if write and D > 0:
                         for m in range(D):
-                            weight = pre[start + i] * weights[m, start + i]
-                            vertex = np.int64(corners[m, start + i]) * lanes
-                            for k in range(0, lanes, LANES):
-                                add_scaled(new, vertex + k, state, there + k, weight)
+                            vertex = np.int64(corners[point, m]) * lanes
+                            weight = pre[point] * weights[point, m]
+                            store(new, vertex + k, fused(q, weight, load(new, vertex + k, blocks)))
 
-    return Kernels(relaxed_jit(two_labels), relaxed_jit(labels))
+    return relaxed_jit(update_many)

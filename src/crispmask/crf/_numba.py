@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from crispmask.compiling import jit
@@ -31,58 +30,6 @@ def _float_of_bits(typingctx: Any, bits: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
-
-
-# Floats of one 256-bit register: the channels that the functions below handle at a time. Left to itself, LLVM guards
-# loops as short as a label vector with checks for overlapping arrays, and sums them one by one: half as fast.
-LANES = 8
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-
-
-def _place(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
-
-
-def _scaling(accumulate: bool) -> Any:
-    def scale(typingctx: Any, target: Any, i: Any, source: Any, j: Any, weight: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            undefined = ir.Constant(_VECTOR, ir.Undefined)
-            first = builder.insert_element(undefined, args[4], ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            factor = builder.shuffle_vector(first, undefined, zeros)
-            into = _place(context, builder, signature.args[0], args[0], args[1])
-            source = builder.load(_place(context, builder, signature.args[2], args[2], args[3]), align=4)
-            result = builder.fmul(source, factor, flags=["contract"])
-            if accumulate:
-                result = builder.fadd(builder.load(into, align=4), result, flags=["contract"])
-            builder.store(result, into, align=4)
-            return context.get_dummy_value()
-
-        return types.void(target, types.intp, source, types.intp, types.float32), codegen
-
-    return intrinsic(scale)
-
-
-def _reduction(name: str, *start: float) -> Any:
-    def reduce(typingctx: Any, source: Any, j: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            values = builder.load(_place(context, builder, signature.args[0], args[0], args[1]), align=4)
-            single = ir.FloatType()
-            kind = ir.FunctionType(single, [single] * len(start) + [_VECTOR])
-            full_name = f"llvm.vector.reduce.{name}.v{LANES}f32"
-            function = cgutils.get_or_insert_function(builder.module, kind, full_name)
-            return builder.call(function, [*(single(value) for value in start), values], fastmath=("reassoc", "nnan"))
-
-        return types.float32(source, types.intp), codegen
-
-    return intrinsic(reduce)
-
-
-add_scaled = _scaling(accumulate=True)  # target[i : i + LANES] += weight * source[j : j + LANES]
-set_scaled = _scaling(accumulate=False)  # target[i : i + LANES] = weight * source[j : j + LANES]
-highest = _reduction("fmax")  # max(source[j : j + LANES])
-total = _reduction("fadd", 0.0)  # sum(source[j : j + LANES])
 
 
 @relaxed_jit

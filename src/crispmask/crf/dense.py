@@ -5,16 +5,18 @@ E(x) = Σ_i ψ(x_i) + Σ_{i<j} μ(x_i, x_j) Σ_m w_m k_m(f_i, f_j)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crispmask.crf import meanfield
+from crispmask.crf._threads import check as check_threads
 from crispmask.crf.gaussian import GaussianFilter, bandwidths
 from crispmask.crf.lattice import MAX_DIMENSION, PermutohedralLattice
 from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message
@@ -74,9 +76,28 @@ class Kernel:
         """The lattice of the features."""
         return PermutohedralLattice(self.features(self.shape))
 
+    def reweighted(self, weight: float, *, normalization: Normalization = "symmetric", self_term: bool = True) -> Self:
+        """The kernel with another weight, normalisation and self term; both share one lattice.
+
+        Raises:
+            ValueRangeError: a bad weight or normalization.
+        """
+        twin = copy(self)
+        twin.__dict__.pop("_message", None)
+        twin.lattice = self.lattice
+        twin.weight, twin.normalization, twin.self_term = _weight(weight), check(normalization), bool(self_term)
+        return twin
+
     @cached_property
     def _message(self) -> LatticeMessage:
         return LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term)
+
+    def prepare(self, threads: int) -> None:
+        """Build the lattice and normalise its filter on so many threads, unless that has been done."""
+        if "lattice" not in self.__dict__:
+            self.lattice = PermutohedralLattice(self.features(self.shape), threads=threads)
+        if "_message" not in self.__dict__:
+            self._message = LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term, threads)
 
     def message(self, grid: tuple[int, ...]) -> Message:
         """The kernel's message on points of shape `grid`.
@@ -254,21 +275,44 @@ class DenseCRF:
         messages = [kernel.message(self.grid) for kernel in self.kernels]
         return [m for m in messages if m.weight > 0]
 
-    def run(self, iterations: int = 10, track: bool = False) -> CRFResult:
+    def run(
+        self,
+        iterations: int = 10,
+        track: bool = False,
+        observe: Callable[[NDArray[np.float32]], None] | None = None,
+        *,
+        threads: int = 1,
+    ) -> CRFResult:
         """Mean-field inference: `iterations` parallel updates from softmax(-unary).
 
         Args:
             iterations: at least 0.
             track: also compute the KL divergence and the energy at every iteration (which takes as long again).
+            observe: called with the marginals, float32 (L, ...), of the start and of every iteration.
+            threads: how many may share the rows of a large image, from half a million pixels on. The result has the
+                same bits for any number.
 
         Raises:
-            ValueRangeError: a number of iterations that is not a whole number of at least 0; features that the
-                lattice cannot hold.
+            ValueRangeError: a number of iterations that is not a whole number of at least 0, of threads of at least 1;
+                features that the lattice cannot hold.
         """
         _check_iterations(iterations)
+        _prepare(self.kernels, threads)
         objective = Objective(self.unary, self.messages, self.penalty) if track else None
+
+        def watch(marginals: NDArray[np.float32]) -> None:
+            if objective:
+                objective.record(marginals)
+            if observe:
+                observe(marginals.reshape(self.shape))
+
         marginals = meanfield.infer(
-            self.unary, self.messages, self.penalty, int(iterations), objective.record if objective else None
+            self.unary,
+            self.messages,
+            self.penalty,
+            int(iterations),
+            watch if objective or observe else None,
+            threads,
         )
         history: dict[str, Any] = objective.history() if objective else {}
         return CRFResult(marginals.reshape(self.shape), **history)
@@ -291,7 +335,11 @@ class DenseCRF:
 
 
 def two_label_marginals(
-    log_odds: NDArray[np.float32], kernels: Sequence[Kernel | Gaussian], iterations: int = 10
+    log_odds: NDArray[np.float32],
+    kernels: Sequence[Kernel | Gaussian],
+    iterations: int = 10,
+    *,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Foreground probabilities under a Potts model of two labels: `DenseCRF` without its copies.
 
@@ -299,6 +347,7 @@ def two_label_marginals(
         log_odds: float32 (H, W), log(p / (1 - p)) of the foreground: the background's energy minus the foreground's.
         kernels: as for `DenseCRF`.
         iterations: at least 0.
+        threads: as for `DenseCRF.run`.
 
     Returns:
         float32 (H, W) in [0, 1].
@@ -308,9 +357,12 @@ def two_label_marginals(
     """
     _check_iterations(iterations)
     energies = _energies(np.asarray(log_odds)[None])
+    _prepare(kernels, threads)
     messages = [m for m in (kernel.message(energies.shape[1:]) for kernel in kernels) if m.weight > 0]
     difference = np.negative(energies).reshape(-1)
-    return meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations)).reshape(energies.shape[1:])
+    return meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations), threads=threads).reshape(
+        energies.shape[1:]
+    )
 
 
 def _numbers(array: ArrayLike, name: str) -> NDArray[np.float32]:
@@ -360,6 +412,13 @@ def _check_iterations(iterations: int) -> None:
     whole = isinstance(iterations, int | np.integer) and not isinstance(iterations, bool)
     if not whole or iterations < 0:
         raise ValueRangeError(f"iterations must be a whole number of at least 0, got {iterations!r}")
+
+
+def _prepare(kernels: Sequence[Kernel | Gaussian], threads: int) -> None:
+    if check_threads(threads) > 1:
+        for kernel in kernels:
+            if isinstance(kernel, Kernel) and kernel.weight > 0:
+                kernel.prepare(threads)
 
 
 def _image_grid(grid: tuple[int, ...]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.crf._threads import Map, add_up, bounds, check, strips, team
 from crispmask.errors import ShapeError, ValueRangeError
 
 MAX_DIMENSION = 16
@@ -23,30 +24,32 @@ class PermutohedralLattice:
     """Filter with the Gaussian kernel k(f_i, f_j) = exp(-|f_i - f_j|²/2), approximately.
 
     The lattice depends on the features only: build it once and filter any number of channels, from any number of
-    threads. One filter runs on one thread, and its result has the same bits always.
+    threads. Its result has the same bits for any number of threads.
 
     Args:
         features: float32 (d, N), d from 1 to 16, already divided by the bandwidths.
         phantom: pad N to a multiple of four with points at the origin that carry no mass but whose vertices blurring
             may pass, as the SSE code of Krähenbühl and Koltun does. Only there to reproduce its numbers.
+        threads: how many may build it.
 
     Attributes:
         dimension: d.
         size: N.
         vertices: M, the number of lattice vertices in use.
-        corners: int32 (d + 1, N), the vertices of the simplex around each point.
-        weights: float32 (d + 1, N), the point's barycentric weights for them.
+        corners: int32 (N, d + 1), the vertices of the simplex around each point.
+        weights: float32 (N, d + 1), the point's barycentric weights for them.
         around: int32 (d + 1, M, 2), each vertex's neighbours along each axis, M where there is none.
         alpha: 1 / (1 + 2^-d), the factor that the filter ends with.
 
     Raises:
         ShapeError: features that are not (d, N) with 1 <= d <= 16 and N >= 1.
-        ValueRangeError: NaN or infinite features, or so large that float32 cannot place them.
+        ValueRangeError: NaN or infinite features, or so large that float32 cannot place them; a bad `threads`.
     """
 
-    def __init__(self, features: ArrayLike, *, phantom: bool = False) -> None:
+    def __init__(self, features: ArrayLike, *, phantom: bool = False, threads: int = 1) -> None:
         from crispmask.crf import _lattice_kernels as kernels
 
+        check(threads)
         array = _checked(features)
         self.dimension, self.size = array.shape
         d = self.dimension
@@ -56,16 +59,40 @@ class PermutohedralLattice:
         if phantom and self.size % 4:
             array = np.concatenate([array, np.zeros((d, 1), np.float32)], axis=1)
         self._kernels = kernels.make(d, len(strides))
-        corners = np.empty((d + 1, array.shape[1]), np.int32)
-        weights = np.empty((d + 1, array.shape[1]), np.float32)
-        keys, table = self._kernels.build(array, scale, strides, steps, corners, weights)
-        if array.shape[1] > self.size:
-            corners, weights = corners[:, :-1].copy(), weights[:, :-1].copy()
-        self.corners, self.weights = corners, weights
-        self.around = self._kernels.neighbours(keys, table, steps)
+        corners = np.empty((array.shape[1], d + 1), np.int32)
+        weights = np.empty((array.shape[1], d + 1), np.float32)
+        spans = strips(array.shape[1], 1)
+
+        def build(span: tuple[int, int]) -> tuple[Any, Any]:
+            return self._kernels.build(array, scale, strides, steps, *span, corners, weights)
+
+        with team(min(threads, len(spans))) as run:
+            built = run(build, spans)
+            keys, table = built[0] if len(built) == 1 else self._merge(run, spans, [part for part, _ in built], corners)
+            self.around = np.empty((d + 1, len(keys), 2), np.int32)
+            run(lambda j: self._kernels.neighbours(keys, table, steps, j, self.around[j]), range(d + 1))
+        self.corners, self.weights = corners[: self.size], weights[: self.size]
         self.vertices = len(keys)
 
-    def filter(self, values: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def _merge(
+        self, run: Map, spans: list[tuple[int, int]], parts: list[NDArray[np.int64]], corners: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """One set of keys and one table from the strips': as if they had been built in one go, so number by number."""
+        from crispmask.crf._lattice_kernels import rename
+
+        most = sum(len(part) for part in parts)
+        keys = np.empty((most, parts[0].shape[1]), np.int64)
+        table = np.full(1 << (2 * most - 1).bit_length(), -1, np.int32)
+        names = [np.empty(len(part), np.int32) for part in parts]
+        count = 0
+        for part, given in zip(parts, names, strict=True):
+            count = self._kernels.merge(part, keys, count, table, given)
+        run(lambda i: rename(names[i], corners[slice(*spans[i])]), range(1, len(spans)))
+        return keys[:count], table
+
+    def filter(
+        self, values: ArrayLike, out: NDArray[np.float32] | None = None, *, threads: int = 1
+    ) -> NDArray[np.float32]:
         """K applied to every channel: out[c, i] = Σ_j k(f_i, f_j) · values[c, j], the term j = i included.
 
         K is not normalised.
@@ -73,18 +100,22 @@ class PermutohedralLattice:
         Args:
             values: float32 (C, N).
             out: float32 (C, N), C-contiguous, to write the result into; may be `values` itself.
+            threads: how many may work on it.
 
         Returns:
             float32 (C, N).
 
         Raises:
             ShapeError: values or out of another shape; out of another dtype or layout.
+            ValueRangeError: a bad `threads`.
         """
-        return self._filter(values, out, reverse=False)
+        return self._filter(values, out, threads, reverse=False)
 
-    def transpose_filter(self, values: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def transpose_filter(
+        self, values: ArrayLike, out: NDArray[np.float32] | None = None, *, threads: int = 1
+    ) -> NDArray[np.float32]:
         """The transpose of K, which blurs along the axes in the opposite order; otherwise as `filter`."""
-        return self._filter(values, out, reverse=True)
+        return self._filter(values, out, threads, reverse=True)
 
     def diagonal(self) -> NDArray[np.float32]:
         """K(i, i) for every point: float32 (N,). An isolated point has less than one, 0.6 to 0.9."""
@@ -93,9 +124,12 @@ class PermutohedralLattice:
         out *= self.alpha
         return out
 
-    def _filter(self, values: ArrayLike, out: NDArray[np.float32] | None, *, reverse: bool) -> NDArray[np.float32]:
+    def _filter(
+        self, values: ArrayLike, out: NDArray[np.float32] | None, threads: int, *, reverse: bool
+    ) -> NDArray[np.float32]:
         from crispmask.crf import _lattice_kernels as kernels
 
+        check(threads)
         array = np.ascontiguousarray(values, np.float32)
         if array.ndim != 2 or array.shape[1] != self.size:
             raise ShapeError(f"values must have shape (channels, {self.size}), got {array.shape}")
@@ -103,14 +137,39 @@ class PermutohedralLattice:
             out = np.empty_like(array)
         elif out.shape != array.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise ShapeError(f"out must be a C-contiguous float32 array of shape {array.shape}")
-        first = np.empty(self.vertices + 1, np.float32)
-        second = np.empty_like(first)
-        for channel, result in zip(array, out, strict=True):
-            self._kernels.splat(self.corners, self.weights, channel, first)
-            kernels.blur(first, second, self.around, reverse)
-            blurred = second if self.dimension % 2 == 0 else first  # where d + 1 swaps end
-            self._kernels.gather(self.corners, self.weights, blurred, self.alpha, result)
+        simplices = self.corners, self.weights
+        spans = strips(self.size, 1)
+        threads = min(threads, len(spans))
+        parts = np.empty((len(spans), self.vertices + 1), np.float32)
+        spare = np.empty(self.vertices + 1, np.float32)
+        with team(threads) as run:
+            for channel, result in zip(array, out, strict=True):
+                run(lambda i: self._kernels.splat(*simplices, channel, *spans[i], parts[i]), range(len(spans)))  # noqa: B023
+                values = add_up(run, parts, threads)
+                blurred, _ = blur(run, kernels.blur(1), values, spare, self.around, threads, reverse=reverse)
+                run(lambda span: self._kernels.gather(*simplices, blurred, self.alpha, *span, result), spans)  # noqa: B023
         return out
+
+
+def blur(
+    run: Map,
+    kernel: Any,
+    values: NDArray[np.float32],
+    spare: NDArray[np.float32],
+    around: NDArray[np.int32],
+    threads: int,
+    *,
+    reverse: bool = False,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Blur values along all axes with a kernel of `_lattice_kernels`: the result, and the array that is now spare."""
+    axes, count = around.shape[:2]
+    if threads == 1 and not reverse:
+        kernel(values, spare, around, 0, count)
+        return (values, spare) if axes % 2 == 0 else (spare, values)
+    for j in reversed(range(axes)) if reverse else range(axes):
+        run(lambda span: kernel(values, spare, around[j : j + 1], *span), bounds(count, threads))  # noqa: B023
+        values, spare = spare, values
+    return values, spare
 
 
 def _checked(features: ArrayLike) -> NDArray[np.float32]:

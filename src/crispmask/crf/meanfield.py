@@ -6,12 +6,16 @@ labels' energies is linear in K·q, and for symmetric penalties such as Potts it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.crf._threads import Map, add_up, strips, team
+from crispmask.crf.lattice import blur
 from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message
 
 # Points per buffer where there is no image grid: small enough for the first-level cache.
@@ -30,6 +34,7 @@ def infer(
     penalty: NDArray[np.float32] | None,
     iterations: int,
     track: Track | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Marginals after `iterations` parallel updates from softmax(-unary).
 
@@ -39,6 +44,7 @@ def infer(
         penalty: float32 (L, L), entry (a, b) the penalty of label a beside label b; None for Potts (1 where a != b).
         iterations: at least 0.
         track: called with the marginals (L, N) of the start and of every iteration.
+        threads: at least 1; the result has the same bits for any number.
 
     Returns:
         float32 (L, N).
@@ -50,13 +56,13 @@ def infer(
             track(marginals)  # type: ignore[misc]
         return marginals
     if count > 2:
-        return labels(unary, messages, penalty, iterations, track)
+        return labels(unary, messages, penalty, iterations, track, threads)
 
     def track_two(q: NDArray[np.float32]) -> None:
         track(np.stack([1 - q, q]))  # type: ignore[misc]
 
     mu = POTTS if penalty is None else penalty
-    q = two_labels(unary[1] - unary[0], messages, mu, iterations, track_two if track else None)
+    q = two_labels(unary[1] - unary[0], messages, mu, iterations, track_two if track else None, threads)
     result = np.empty_like(unary)
     result[1] = q
     np.subtract(np.float32(1), q, out=result[0])
@@ -69,12 +75,13 @@ def two_labels(
     penalty: NDArray[np.float32],
     iterations: int,
     track: Track | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Probability of label 1, float32 (N,).
 
     Args:
         difference: float32 (N,), the energy of label 1 minus that of label 0.
-        messages, iterations: as for `infer`.
+        messages, iterations, threads: as for `infer`.
         penalty: float32 (2, 2).
         track: called with the probabilities (N,).
     """
@@ -85,22 +92,18 @@ def two_labels(
     constant = difference
     if a + b / 2 != 0:
         ones = np.ones((1, difference.size), np.float32)
-        constant = difference + np.float32(a + b / 2) * sum(m.apply(ones)[0] for m in messages)
+        constant = difference + np.float32(a + b / 2) * sum(m.apply(ones, threads)[0] for m in messages)
     own = _own((lattice, gaussian), b)
-    walk = _Walk(lattice, gaussian, b, 1, difference.size)
     state = np.empty_like(difference)
-    for iteration in range(iterations + 1):
-        base = constant if iteration else difference
-        if iteration and others:
-            base = constant + np.float32(b) * sum(m.apply(state[None])[0] for m in others)
-        last = iteration == iterations
-        walk.kernels.two_labels(
-            base, own, state, walk.width, iteration > 0, not last, last, *walk.lattice(), *walk.gaussian
-        )
-        if not last:
-            walk.blur()
-        if track:
-            track(state if last else state + np.float32(0.5))
+    with _walk(lattice, gaussian, b, difference.size, threads) as walk:
+        for iteration in range(iterations + 1):
+            base = constant if iteration else difference
+            if iteration and others:
+                base = constant + np.float32(b) * sum(m.apply(state[None], threads)[0] for m in others)
+            last = iteration == iterations
+            walk.update((base, own), state, read=iteration > 0, write=not last)
+            if track:
+                track(state if last else state + np.float32(0.5))
     return state
 
 
@@ -110,96 +113,148 @@ def labels(
     penalty: NDArray[np.float32] | None,
     iterations: int,
     track: Track | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """`infer` for any number of labels, whose probabilities are kept side by side for each pixel."""
-    from crispmask.crf._numba import LANES
+    from crispmask.crf._lanes import shape_of
 
     count, n = unary.shape
-    lanes = -(-count // LANES) * LANES
-    energies = np.full((n, lanes), _NEVER, np.float32)
-    energies[:, :count] = unary.T
+    blocks, lanes = shape_of(count)
+    energies = _aligned(n * lanes)
+    _rows(unary, energies.reshape(n, lanes))
     negative = np.empty((0, 0), np.float32)
     if penalty is not None:
         negative = np.zeros((count, lanes), np.float32)
         negative[:, :count] = -penalty.T
     lattice, gaussian, others = _split(messages)
     own = _own((lattice, gaussian), 1.0)
-    walk = _Walk(lattice, gaussian, 1.0, lanes, n)
-    state = np.empty((n, lanes), np.float32)
-    for iteration in range(iterations + 1):
-        extra = _NONE
-        if iteration and others:
-            channels = np.ascontiguousarray(state.T)
-            extra = np.ascontiguousarray(sum(m.apply(channels) for m in others).T).reshape(-1)  # type: ignore[union-attr]
-        write = iteration < iterations
-        walk.kernels.labels(
-            energies.reshape(-1), extra, own, negative, state.reshape(-1), lanes, walk.width,
-            iteration > 0, write, *walk.lattice(), *walk.gaussian,
-        )  # fmt: skip
-        if write:
-            walk.blur()
-        if track:
-            track(_channels(state, count))
-    return _channels(state, count)
+    state = _aligned(n * lanes)
+    marginals = state.reshape(n, lanes)
+    with _walk(lattice, gaussian, 1.0, n, threads, lanes, blocks) as walk:
+        for iteration in range(iterations + 1):
+            extra = _NONE
+            if iteration and others:
+                channels = np.ascontiguousarray(marginals.T)
+                received = sum(m.apply(channels, threads) for m in others)
+                extra = np.ascontiguousarray(received.T).reshape(-1)  # type: ignore[union-attr]
+            inputs = (energies, extra, own, negative, lanes)
+            walk.update(inputs, state, read=iteration > 0, write=iteration < iterations)
+            if track:
+                track(_channels(marginals, count))
+    return _channels(marginals, count)
 
 
-def _channels(state: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+def _aligned(size: int) -> NDArray[np.float32]:
+    """Float32 (size,) that begins a cache line, so that whole registers seldom straddle two."""
+    raw = np.empty(size + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    return raw[start : start + size]
+
+
+def _rows(channels: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
+    """Channels (L, N) into rows (N, lanes), filled up with labels that nothing chooses; in pieces that fit a cache."""
+    count = len(channels)
+    for start in range(0, len(rows), 1024):
+        piece = rows[start : start + 1024]
+        piece[:, :count] = channels[:, start : start + 1024].T
+        piece[:, count:] = _NEVER
+
+
+def _channels(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """The first `count` columns as rows; in pieces that fit a cache, three times faster than at once."""
-    rows = np.empty((count, len(state)), np.float32)
-    for start in range(0, len(state), 256):
-        rows[:, start : start + 256] = state[start : start + 256, :count].T
-    return rows
+    channels = np.empty((count, len(rows)), np.float32)
+    for start in range(0, len(rows), 256):
+        channels[:, start : start + 256] = rows[start : start + 256, :count].T
+    return channels
+
+
+@contextmanager
+def _walk(
+    lattice: LatticeMessage | None,
+    gaussian: GaussianMessage | None,
+    factor: float,
+    n: int,
+    threads: int,
+    lanes: int = 1,
+    blocks: int = 0,
+) -> Iterator[_Walk]:
+    """A walk over the pixels on so many threads."""
+    width = gaussian.gaussian.shape[1] if gaussian else min(_ROW, n)
+    spans = strips(-(-n // width), width)
+    with team(min(threads, len(spans))) as run:
+        yield _Walk(lattice, gaussian, factor, n, (width, lanes, blocks), spans, min(threads, len(spans)), run)
 
 
 class _Walk:
     """Buffers of one inference, and the arguments of the compiled walk over the pixels.
 
-    One lattice and one Gaussian take part in the walk itself; further kernels are filtered on their own.
+    One lattice and one Gaussian take part in the walk itself; further kernels are filtered on their own. A large image
+    is walked in strips of rows, side by side; each splats into lattice values of its own.
     """
 
     def __init__(
-        self, lattice: LatticeMessage | None, gaussian: GaussianMessage | None, factor: float, lanes: int, n: int
+        self,
+        lattice: LatticeMessage | None,
+        gaussian: GaussianMessage | None,
+        factor: float,
+        n: int,
+        layout: tuple[int, int, int],
+        spans: list[tuple[int, int]],
+        threads: int,
+        run: Map,
     ) -> None:
         from crispmask.crf import _lattice_kernels, _meanfield_kernels
 
-        self._lanes = lanes
-        self._blur, self._blur_lanes = _lattice_kernels.blur, _lattice_kernels.blur_lanes
+        self._width, lanes, blocks = layout
+        self._length = self._width * lanes
+        self._spans, self._threads, self._run = spans, threads, run
+        corner_count = lattice.lattice.dimension + 1 if lattice else 0
+        if lanes == 1:
+            self._update = _meanfield_kernels.two_labels(corner_count)
+            self._blur = _lattice_kernels.blur(1)
+        else:
+            self._update = _meanfield_kernels.labels(corner_count, blocks)
+            self._blur = partial(_lattice_kernels.blur_lanes(blocks), lanes)
         if lattice is None:
-            self.kernels = _meanfield_kernels.make(0)
             self._around = None
-            self._fixed: tuple[Any, ...] = (
-                np.float32(0), np.empty((0, n), np.int32), np.empty((0, n), np.float32), _NONE, _NONE
+            self._lattice: tuple[Any, ...] = (
+                np.float32(0), np.empty((n, 0), np.int32), np.empty((n, 0), np.float32), _NONE, _NONE
             )  # fmt: skip
-            self._old = self._new = np.zeros(lanes, np.float32)
+            values = 0
         else:
             source = lattice.lattice
-            self.kernels = _meanfield_kernels.make(source.dimension + 1)
             self._around = source.around
             weight = np.float32(factor * lattice.weight * source.alpha)
-            self._fixed = (weight, source.corners, source.weights, lattice.pre, lattice.post)
-            self._old = np.empty((source.vertices + 1) * lanes, np.float32)
-            self._new = np.empty_like(self._old)
+            self._lattice = (weight, source.corners, source.weights, lattice.pre, lattice.post)
+            values = (source.vertices + 1) * lanes
+        self._old, self._new = _aligned(values), [_aligned(values) for _ in spans]
         if gaussian is None:
-            self.gaussian: tuple[Any, ...] = (np.float32(0), *(_NONE,) * 6)
-            self.width = min(_ROW, n)
+            self._gaussian: tuple[Any, ...] = (np.float32(0), *(_NONE,) * 6)
+            self._reach = 0
         else:
-            self.gaussian = (np.float32(factor * gaussian.weight), *gaussian.gaussian.arguments(lanes))
-            self.width = gaussian.gaussian.shape[1]
+            self._gaussian = (np.float32(factor * gaussian.weight), *gaussian.gaussian.arguments(lanes))
+            self._reach = len(gaussian.gaussian.taps[0]) - 1
 
-    def lattice(self) -> tuple[Any, ...]:
-        """Arguments for the lattice; its values are read from the blurred buffer and written to the other."""
-        return (*self._fixed, self._old, self._new)
+    def update(self, inputs: tuple[Any, ...], state: NDArray[np.float32], *, read: bool, write: bool) -> None:
+        """One update of all pixels; where the next one reads messages (`write`), their lattice values, blurred."""
+        reach = self._reach if read else 0
+        beside = [(self._copy(state, first - reach, first), self._copy(state, last, last + reach))
+                  for first, last in self._spans]  # fmt: skip
 
-    def blur(self) -> None:
-        """Blur what the walk has written, for the next walk to read."""
-        if self._around is None:
-            return
-        if self._lanes == 1:
-            self._blur(self._new, self._old, self._around, False)
-        else:
-            self._blur_lanes(self._new, self._old, self._around, self._lanes, False)
-        if len(self._around) % 2 == 0:  # an even number of swaps ends where it began
-            self._old, self._new = self._new, self._old
+        def strip(i: int) -> None:
+            self._update(
+                *inputs, state, *beside[i], self._width, *self._spans[i], read, write,
+                *self._lattice, self._old, self._new[i], *self._gaussian,
+            )  # fmt: skip
+
+        self._run(strip, range(len(self._spans)))
+        if write and self._around is not None:
+            new = add_up(self._run, self._new, self._threads)
+            self._old, self._new[0] = blur(self._run, self._blur, new, self._old, self._around, self._threads)
+
+    def _copy(self, state: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
+        """A copy of the rows of the state that exist among these."""
+        return state[max(0, first) * self._length : last * self._length].copy()
 
 
 def _split(

@@ -20,18 +20,25 @@ class LatticeMessage:
     """
 
     def __init__(
-        self, lattice: PermutohedralLattice, weight: float, normalization: Normalization, self_term: bool
+        self,
+        lattice: PermutohedralLattice,
+        weight: float,
+        normalization: Normalization,
+        self_term: bool,
+        threads: int = 1,
     ) -> None:
         self.lattice, self.weight, self.self_term = lattice, np.float32(weight), self_term
         n = lattice.size
         if normalization == "none":
             self.pre = self.post = np.ones(n, np.float32)
         else:
-            self.pre, self.post = factors(lattice.filter(np.ones((1, n), np.float32))[0], normalization)
+            self.pre, self.post = factors(
+                lattice.filter(np.ones((1, n), np.float32), threads=threads)[0], normalization
+            )
 
-    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """The message of float32 (C, N), same shape out."""
-        message = self.lattice.filter(values * self.pre)
+        message = self.lattice.filter(values * self.pre, threads=threads)
         message *= self.post * self.weight
         if not self.self_term:
             message -= self.own * values
@@ -49,7 +56,7 @@ class GaussianMessage:
     def __init__(self, gaussian: GaussianFilter, weight: float, self_term: bool) -> None:
         self.gaussian, self.weight, self.self_term = gaussian, np.float32(weight), self_term
 
-    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """The message of float32 (C, N), same shape out."""
         message = self.gaussian.filter(values.reshape(-1, *self.gaussian.shape)).reshape(values.shape)
         message *= self.weight

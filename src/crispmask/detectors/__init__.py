@@ -5,31 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 
 from crispmask.detectors.base import Detector
-from crispmask.detectors.files import EMBEDDED_SHA256, checksum, embedded_model_path
-from crispmask.errors import ModelError
+from crispmask.detectors.files import EMBEDDED_SHA256, embedded_model_path
+from crispmask.detectors.weights import NAMES
+from crispmask.errors import MissingExtraError, ModelError, ParamsError
+from crispmask.files import checksum
 
 __all__ = ["EMBEDDED_SHA256", "Detector", "checksum", "embedded_model_path", "load_detector"]
 
 
-def load_detector(name_or_path: str | Path | None = None, *, threads: int = 0) -> Detector:
+def load_detector(
+    name_or_path: str | Path | None = None, *, threads: int = 0, device: str | None = None, half: bool = False
+) -> Detector:
     """A detector by name or file.
 
     Args:
-        name_or_path: None or ``"embedded"`` for the model for people inside the package, or an ONNX file that
-            ``crispmask train`` exported.
-        threads: of one call; 0 lets ONNX Runtime decide.
+        name_or_path: None or ``"embedded"`` for the model for people inside the package; an ONNX file that
+            ``crispmask train`` exported; ``"maskrcnn_resnet50_fpn"`` or ``"maskrcnn_resnet50_fpn_v2"`` for
+            torchvision's with their COCO weights, fetched at the first use; or a ``.pt`` or ``.pth`` file with the
+            state dict of one of those networks (the last two need the extra ``torch``).
+        threads: of one call of ONNX Runtime; 0 lets it decide. torch's number of threads is left as it is.
+        device: ``"cpu"``, ``"cuda"`` (or ``"cuda:1"``) or ``"mps"``; by default the CPU for torch, and for ONNX Runtime
+            the GPU where it has one.
+        half: compute in half precision; torch on a GPU only.
 
     Raises:
         ModelError: neither a known name nor a usable file; the message names what can be given.
+        ParamsError: a device that cannot be used, or half precision where there is none.
+        MissingExtraError: torch is needed and not installed.
     """
+    name = "embedded" if name_or_path is None else str(name_or_path)
+    suffix = Path(name).suffix.lower()
+    if name in NAMES or suffix in (".pt", ".pth"):
+        try:
+            from crispmask.detectors.torchvision import TorchvisionDetector
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("crispmask"):
+                raise
+            raise MissingExtraError(error.name or "torch", "torch") from None
+        return TorchvisionDetector(name, device or "cpu", half)
+    if name != "embedded" and suffix != ".onnx":
+        raise ModelError(
+            f"unknown detector {name!r}: give 'embedded' (people, ships with crispmask), {' or '.join(NAMES)} (80 "
+            "classes), or the path of an ONNX file that crispmask train exported or of a torchvision checkpoint (.pt)"
+        )
+    if half:
+        raise ParamsError("half precision is for torchvision's detectors, not for ONNX files: leave it out")
     from crispmask.detectors.onnx import OnnxDetector
 
-    if name_or_path is None or str(name_or_path) == "embedded":
-        return OnnxDetector(embedded_model_path(), "embedded", threads)
-    path = Path(name_or_path)
-    if path.suffix.lower() == ".onnx":
-        return OnnxDetector(path, threads=threads)
-    raise ModelError(
-        f"unknown detector {str(name_or_path)!r}: give 'embedded' (people, ships with crispmask) or the path of an "
-        "ONNX file that crispmask train exported"
-    )
+    if name == "embedded":
+        return OnnxDetector(embedded_model_path(), name, threads, device)
+    return OnnxDetector(Path(name), threads=threads, device=device)

@@ -1,17 +1,21 @@
-"""What every detector is: a callable with a name and categories."""
+"""What every detector is: a callable with a name and categories; some take several photos at once."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line's help needs the package's names, not its arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
-from crispmask.instances import Instances
+    from crispmask.instances import Instances
 
 
 class Detector(Protocol):
     """Finds the objects of one image; safe to call from several threads.
+
+    One that gains from several photos at once also has ``batch(images)``, which gives a list of `Instances`.
 
     Attributes:
         name: what `load_detector` was asked for, for messages and provenance.
@@ -26,3 +30,9 @@ class Detector(Protocol):
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Objects by falling score in an image (H, W, 3) uint8 RGB."""
         ...
+
+
+def detect_all(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Instances]:
+    """The objects of several images, at once where the detector can."""
+    batch = getattr(detector, "batch", None)
+    return batch(images) if batch and len(images) > 1 else [detector(image) for image in images]

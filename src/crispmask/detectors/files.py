@@ -1,8 +1,7 @@
-"""Where model files are, and their checksums."""
+"""Where the embedded model is, and its checksum."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 EMBEDDED_SHA256 = "727fe80317b67def1380edb10848700fffba3f5feccf1acbec1b84c279a68e89"
@@ -11,9 +10,3 @@ EMBEDDED_SHA256 = "727fe80317b67def1380edb10848700fffba3f5feccf1acbec1b84c279a68
 def embedded_model_path() -> Path:
     """The ONNX file that ships inside the package."""
     return Path(__file__).parent / "embedded.onnx"
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from crispmask.detectors.files import checksum
-from crispmask.detectors.paste import paste_window
+from crispmask.detectors.canvas import detect
 from crispmask.detectors.runtime import onnx_runtime
-from crispmask.errors import ModelError
+from crispmask.errors import ModelError, ParamsError
+from crispmask.files import checksum
 from crispmask.image import as_image
 from crispmask.instances import Instances
 
 FORMAT = "crispmask-mask-rcnn-1"
 FACTS = ("format", "names", "category_ids", "min_size", "max_size", "size_divisor")
 OUTPUTS = ("boxes", "scores", "labels", "masks")
-PADDING = 127  # the grey level that training filled its canvases with
 
 
 class OnnxDetector:
@@ -31,22 +29,25 @@ class OnnxDetector:
         path: the file.
         name: for messages; by default the path.
         threads: of one call, at most one per processor; 0 lets ONNX Runtime decide.
+        device: ``"cpu"`` or ``"cuda"``; by default the GPU where ONNX Runtime has one.
 
     Raises:
         ModelError: a missing file, or one that `crispmask train` did not export.
+        ParamsError: a device that ONNX Runtime does not have.
     """
 
-    def __init__(self, path: Path, name: str | None = None, threads: int = 0) -> None:
+    def __init__(self, path: Path, name: str | None = None, threads: int = 0, device: str | None = None) -> None:
         onnxruntime = onnx_runtime()
         self.name = name or str(path)
         if not Path(path).is_file():
             raise ModelError(f"there is no model file {path}")
+        providers = _providers(device)
         options = onnxruntime.SessionOptions()
         # ONNX Runtime starts as many as it is told, and with 100 000 it is busy for minutes.
         options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers())
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(f"{path} is not a model that ONNX Runtime can load: {error}") from None
         try:
@@ -65,17 +66,7 @@ class OnnxDetector:
         Raises:
             ModelError: a network that fails, or computes something else than a Mask R-CNN of ours.
         """
-        image = as_image(image)
-        height, width = image.shape[:2]
-        padded, (size_h, size_w) = network_input(image, self._min_size, self._max_size, self._divisor)
-        boxes, scores, labels, masks = self._run(padded)
-
-        boxes = boxes * np.array([width / size_w, height / size_h] * 2, np.float32)
-        windows = tuple(paste_window(m, b, (height, width)) for m, b in zip(masks, boxes, strict=True))
-        clipped = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))
-        keep = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-        found = Instances((height, width), clipped, np.clip(scores, 0, 1), self._ids[labels], windows)
-        return found[keep] if not keep.all() else found
+        return detect(as_image(image), self._run, self._ids, self._min_size, self._max_size, self._divisor)
 
     def _run(self, padded: NDArray[np.float32]) -> list[NDArray[Any]]:
         """The network's boxes (N, 4), scores (N,), labels (N,) and masks (N, M, M) for a canvas (1, 3, H, W)."""
@@ -108,30 +99,13 @@ def _facts(session: Any) -> dict[str, Any]:
     return facts
 
 
-def network_input(
-    image: NDArray[np.uint8], min_size: int, max_size: int, divisor: int
-) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """Scale a photo and pad it to sides that the network's strides divide.
-
-    Args:
-        image: uint8 (H, W, 3) RGB.
-        min_size, max_size: pixels of the shorter side, and bound on the longer one.
-        divisor: what both sides of the result are multiples of.
-
-    Returns:
-        float32 (1, 3, h', w') in 0..255, and the size (h, w) of the scaled photo in its upper left corner.
-    """
-    height, width = image.shape[:2]
-    scale = min(min_size / min(height, width), max_size / max(height, width))
-    size_h, size_w = max(1, round(height * scale)), max(1, round(width * scale))
-    resized = np.asarray(Image.fromarray(image).resize((size_w, size_h), Image.Resampling.BILINEAR))
-    sides = (-(-size_h // divisor) * divisor, -(-size_w // divisor) * divisor)
-    padded = np.full((1, 3, *sides), PADDING, np.float32)
-    padded[0, :, :size_h, :size_w] = resized.transpose(2, 0, 1)
-    return padded, (size_h, size_w)
-
-
-def _providers() -> list[str]:
-    """The GPU where ONNX Runtime has one, then the CPU."""
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return [p for p in wanted if p in onnx_runtime().get_available_providers()]
+def _providers(device: str | None) -> list[str]:
+    """Where to run; by default the GPU where ONNX Runtime has one, then the CPU."""
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    available = onnx_runtime().get_available_providers()
+    wanted = {None: [cuda, cpu], "cpu": [cpu], "cuda": [cuda, cpu]}.get(device)
+    if wanted is None:
+        raise ParamsError(f"ONNX files run on cpu or cuda, not on {device!r}")
+    if device == "cuda" and cuda not in available:
+        raise ParamsError("this ONNX Runtime has no CUDA: run pip install onnxruntime-gpu, or choose the device cpu")
+    return [provider for provider in wanted if provider in available]

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
-from crispmask.pipeline.photo import Settings, prepare, process, write_picture
+from crispmask.pipeline.photo import Settings, detect, prepare, process, refine, write_picture
+from crispmask.pipeline.results import RecordsDone, RefineReport, refine_records, refine_results
 
-__all__ = ["Failure", "PhotoDone", "Report", "Settings", "prepare", "process", "segment_folder", "write_picture"]
+__all__ = [
+    "Failure",
+    "PhotoDone",
+    "RecordsDone",
+    "RefineReport",
+    "Report",
+    "Settings",
+    "detect",
+    "prepare",
+    "process",
+    "refine",
+    "refine_records",
+    "refine_results",
+    "segment_folder",
+    "write_picture",
+]

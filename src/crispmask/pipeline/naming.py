@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
@@ -45,27 +45,39 @@ def picture_names(names: Sequence[str]) -> dict[str, str]:
     return pictures
 
 
-def match_annotations(photos: Mapping[str, Path], dataset: CocoDataset) -> dict[str, CocoImage]:
-    """The image record of each photo, by file name.
+def match_annotations(
+    photos: Mapping[str, Path], dataset: CocoDataset, outright: Collection[Path] = ()
+) -> dict[str, CocoImage]:
+    """The image record of each photo that has one, by file name.
 
     A record's ``file_name`` may hold folders: the longest tail of the photo's path that is a file name of the data
     set decides.
 
+    Args:
+        photos: by name.
+        dataset: with the records.
+        outright: photos that must have one.
+
     Raises:
-        DataError: a photo that the data set does not name, or two photos with one record.
+        DataError: one of `outright` that the data set does not name, no photo that it names, or two with one record.
     """
     records = {str(PurePosixPath(image.file_name.replace("\\", "/"))): image for image in dataset.images.values()}
     matched: dict[str, CocoImage] = {}
     owner: dict[int, str] = {}
+    unnamed = []
     for name, file in photos.items():
         tails = ("/".join(file.parts[k:]) for k in range(1, len(file.parts)))
         record = next((records[tail] for tail in tails if tail in records), None)
         if record is None:
-            raise DataError(
-                f"{dataset.path} has no image {PurePosixPath(name).name!r} (it names {len(records)} images"
-                + (f", the first is {next(iter(records))!r})" if records else ")")
-            )
+            unnamed.append(file)
+            continue
         if record.id in owner:
             raise DataError(f"{owner[record.id]} and {name} are both image {record.file_name!r} of {dataset.path}")
         matched[name], owner[record.id] = record, name
+    refused = [file for file in unnamed if file in outright or not matched]
+    if refused:
+        raise DataError(
+            f"{dataset.path} has no image {refused[0].name!r} (it names {len(records)} images"
+            + (f", the first is {next(iter(records))!r})" if records else ")")
+        )
     return matched

@@ -41,6 +41,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise ParamsError(f"score must be a number in [0, 1], got {self.score!r}")
+        object.__setattr__(self, "score", float(self.score))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping of names to values; parameters that have no effect are left out."""
@@ -63,11 +64,29 @@ def process(
         The detector's instances at or above the score, and the same instances with refined masks.
     """
     settings = settings or Settings()
-    found = detector(image)
+    before = detect(image, detector, settings)
+    return before, refine(image, before, settings, threads=threads)
+
+
+def choose_and_refine(
+    image: NDArray[np.uint8], found: Instances, settings: Settings, *, threads: int | None = None
+) -> tuple[Instances, Instances]:
+    """`process` from the objects on that a detector found in a photo, among others of a batch."""
     before = found[found.scores >= np.float32(settings.score)]
+    return before, refine(image, before, settings, threads=threads)
+
+
+def detect(image: NDArray[np.uint8], detector: Detector, settings: Settings) -> Instances:
+    """The first half of `process`: the detector's instances at or above the score."""
+    found = detector(image)
+    return found[found.scores >= np.float32(settings.score)]
+
+
+def refine(image: NDArray[np.uint8], before: Instances, settings: Settings, *, threads: int | None = None) -> Instances:
+    """The second half of `process`: the same instances with refined masks, or as they are where none are wanted."""
     if not settings.refine or not len(before):
-        return before, before
-    return before, refine_instances(image, before, settings.params, threads=threads, joint=settings.joint)
+        return before
+    return refine_instances(image, before, settings.params, threads=threads, joint=settings.joint)
 
 
 def prepare(settings: Settings) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from crispmask.crf import _lattice_kernels
+from crispmask.crf._lanes import shape_of
 from crispmask.pydensecrf import _kernels
 from crispmask.pydensecrf.eigen import MatrixXf
 from crispmask.pydensecrf.pairwise import PairwiseTerm
 
 # Variables in a block. From 2^13 to 2^16 sweeps take the same time within 12 % (2, 5 and 21 labels, 640 x 480).
 _BLOCK = 1 << 15
-# Labels are padded to a multiple of this, the floats of one 256-bit register.
-_LANES = 8
 
 
 def infer(
@@ -89,6 +89,9 @@ class _Field:
         self._mu = np.zeros((1 if len(mu) == 1 else width, width), np.float32)
         self._mu[: len(mu), : mu.shape[1]] = mu
         self._around = lattice.around
+        self._blur = (
+            _lattice_kernels.blur(2) if width == 2 else partial(_lattice_kernels.blur_lanes(shape_of(width)[0]), width)
+        )
         self._old, self._new = np.empty((2, lattice.vertices + 1, width), np.float32)
 
     def clear(self) -> None:
@@ -106,7 +109,7 @@ class _Field:
     def blur(self) -> None:
         """Blur the values to come and hold them from now on."""
         old, new = self._old, self._new
-        _lattice_kernels.blur_lanes(new.reshape(-1), old.reshape(-1), self._around, new.shape[1], False)
+        self._blur(new.reshape(-1), old.reshape(-1), self._around, 0, self._around.shape[1])
         if len(self._around) % 2 == 0:  # the result is where it began
             self._old, self._new = new, old
 
@@ -146,7 +149,7 @@ class _Plan:
 def _plan(energies: np.ndarray | None, terms: Sequence[PairwiseTerm], rows: np.ndarray) -> _Plan:
     """How to update the marginals `rows`, C-contiguous float32 (N, L)."""
     n, n_labels = rows.shape
-    width = 2 if n_labels == 2 else -(-n_labels // _LANES) * _LANES
+    width = 2 if n_labels == 2 else shape_of(n_labels)[1]
     base = np.full((n, width), -np.inf, np.float32)
     base[:, :n_labels] = 0 if energies is None else -energies.T
     fields = [_Field(term, width) for term in terms]

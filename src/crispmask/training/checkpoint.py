@@ -1,19 +1,17 @@
-"""Reading the checkpoints that the training loop writes."""
+"""Checkpoints of the training loop: ``checkpoint.pt`` to go on from, ``best.pt`` with the averaged weights alone."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from crispmask.detectors.networks import UNREADABLE
 from crispmask.errors import ModelError
+from crispmask.files import replacing
 
-_KEYS = {"model", "average", "optimizer", "step", "names", "config"}
-
-# What torch raises on files that are no checkpoints, or cut short.
-_UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError)
+_KEYS = {"average", "step", "names", "config"}
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
@@ -26,9 +24,15 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"there is no checkpoint {path}") from None
-    except _UNREADABLE:
+    except UNREADABLE:
         # torch's own words are a page of advice on how to load unsafe files.
         raise ModelError(f"{path} is damaged, or not a checkpoint of crispmask train") from None
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise ModelError(f"{path} is not a checkpoint of crispmask train")
     return state
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint, in place of an older one only when complete."""
+    with replacing(path) as partial:
+        torch.save(state, partial)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from crispmask.detectors.weights import NAMES
 from crispmask.errors import ParamsError
 
 VARIANTS = ("lite0", "lite1", "lite2")
+INITS = ("imagenet", "embedded", *NAMES)
+PRECISIONS = ("auto", "no", "bf16", "fp16")
+
+# A network that detects already wants smaller steps than one whose heads are random.
+_FINE_TUNING = {"learning_rate": 1e-4, "warmup": 100}
 
 # Lowest and highest value of each number.
 _LIMITS = {
@@ -21,6 +28,10 @@ _LIMITS = {
     "channels": (1, 4096),
     "size": (96, 8192),
     "seed": (0, 2**31),
+    "evaluate_every": (1, 10**8),
+    "patience": (0, 10**8),
+    "crf_iterations": (1, 100),
+    "crf_factor": (0, 10**4),
 }
 
 
@@ -29,16 +40,26 @@ class TrainingConfig:
     """Everything that decides a run; stored in its checkpoints.
 
     Attributes:
+        init: what the run starts from: ``imagenet`` or ``embedded`` (the compact network), ``maskrcnn_resnet50_fpn``
+            or ``maskrcnn_resnet50_fpn_v2`` (torchvision's, with its COCO weights).
         steps: optimiser steps in all.
-        batch_size: photos per step.
-        learning_rate: peak learning rate of the heads.
+        batch_size: photos per step, shared among the processes.
+        learning_rate: peak learning rate of the heads; 1e-4 where the run starts from a detector.
         backbone_factor: learning rate of the backbone, as a multiple of the heads'.
         weight_decay: weight decay of AdamW, on weights of two and more dimensions.
-        warmup: steps of linear warm-up.
+        warmup: steps of linear warm-up; 100 where the run starts from a detector.
         cooldown: last share of the steps in which the rate falls linearly to zero.
-        average: decay of the exponential moving average of the weights, which is what gets exported.
-        variant: EfficientNet-Lite variant of the backbone.
-        channels: width of the pyramid and the heads.
+        average: decay of the exponential moving average of the weights, which is what gets exported; the first steps
+            have a shorter memory, see `decay`.
+        precision: of the forward pass: ``no`` (float32), ``bf16``, ``fp16``, or ``auto``, whichever of them the
+            device is fast at.
+        evaluate_every: steps between evaluations on the validation set.
+        patience: evaluations without a better mask AP after which the run stops; 0 never stops it.
+        crf: train the mask head and a CRF behind it together, and write the CRF's parameters too.
+        crf_iterations: its mean-field updates.
+        crf_factor: learning rate of its parameters, which are logarithms, as a multiple of the heads'.
+        variant: EfficientNet-Lite variant of the compact network's backbone.
+        channels: width of the compact network's pyramid and heads.
         size: side of the square training canvas, pixels; a multiple of 32 above 64.
         seed: seed of weights, samples and samplers.
 
@@ -46,6 +67,7 @@ class TrainingConfig:
         ParamsError: a value outside its range.
     """
 
+    init: str = "imagenet"
     steps: int = 6000
     batch_size: int = 2
     learning_rate: float = 4e-4
@@ -54,6 +76,12 @@ class TrainingConfig:
     warmup: int = 300
     cooldown: float = 0.35
     average: float = 0.998
+    precision: str = "auto"
+    evaluate_every: int = 500
+    patience: int = 0
+    crf: bool = False
+    crf_iterations: int = 5
+    crf_factor: float = 25.0
     variant: str = "lite2"
     channels: int = 128
     size: int = 576
@@ -66,11 +94,23 @@ class TrainingConfig:
                 raise ParamsError(f"{name} must be from {low} to {high}, got {value!r}")
         if self.size % 32:
             raise ParamsError(f"size must be a multiple of 32, got {self.size}")
-        if self.variant not in VARIANTS:
-            raise ParamsError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
+        for name, known in (("init", INITS), ("variant", VARIANTS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ParamsError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.init == "embedded" and (self.variant, self.channels) != ("lite2", 128):
+            raise ParamsError("the embedded detector has variant lite2 and 128 channels: leave both options out")
+
+    @classmethod
+    def starting_from(cls, init: str = "imagenet", **chosen: Any) -> TrainingConfig:
+        """The defaults for an `init`, with some fields chosen."""
+        return cls(**{"init": init, **(_FINE_TUNING if init != "imagenet" else {}), **chosen})
 
     def rate(self, step: int) -> float:
         """Factor on the learning rate at a step."""
         start = self.steps * (1 - self.cooldown)
         fall = 1.0 if step < start else max(0.0, (self.steps - step) / (self.steps - start))
         return min(1.0, (step + 1) / self.warmup) * fall
+
+    def decay(self, step: int) -> float:
+        """Decay of the moving average at a step: in a short run the start must not outweigh what was learnt."""
+        return min(self.average, (1 + step) / (10 + step))

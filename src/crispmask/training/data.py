@@ -52,39 +52,69 @@ class Sample:
     labels: np.ndarray
 
 
-def read_photos(sources: list[tuple[Path, Path]], classes: list[str] | None = None) -> tuple[list[Photo], list[str]]:
+@dataclass(frozen=True)
+class TrainingData:
+    """Annotated photos, crowds left out.
+
+    Attributes:
+        photos: all of them, those without an annotation too.
+        ids: category id by class name, in alphabetical order, from the first annotation file that has the class.
+    """
+
+    photos: list[Photo]
+    ids: dict[str, int]
+
+    @property
+    def names(self) -> list[str]:
+        """The classes; label k is ``names[k - 1]``."""
+        return list(self.ids)
+
+    def labels_of(self, names: list[str] | None) -> list[int]:
+        """Labels of some classes; None means all.
+
+        Raises:
+            DataError: a name that no annotation file has.
+        """
+        unknown = [name for name in names or [] if name not in self.names]
+        if unknown:
+            raise DataError(f"no annotation file has the class {unknown[0]!r}; they have {', '.join(self.names)}")
+        return [self.names.index(name) + 1 for name in names or self.names]
+
+    def category_ids(self, names: list[str] | None) -> list[int]:
+        """Ids of some classes (None: all); 1, 2, ... where the annotation files contradict each other."""
+        chosen = [self.ids[name] for name in names or self.ids]
+        return chosen if len(set(chosen)) == len(chosen) else list(range(1, len(chosen) + 1))
+
+
+def read_data(sources: list[tuple[Path, Path]]) -> TrainingData:
     """Photos of several COCO annotation files, their categories merged by name.
 
     Args:
         sources: pairs (annotation file, image folder).
-        classes: names to keep; None keeps all that have an annotation.
-
-    Returns:
-        The photos, crowds left out, and the class names; label k is ``names[k - 1]``.
 
     Raises:
-        DataError: a file that breaks COCO's format, an annotation without mask, or a name in no file.
+        DataError: a file that breaks COCO's format, or an annotation without mask.
     """
     sets = [(CocoDataset.from_file(annotations), Path(images)) for annotations, images in sources]
-    found = {name for data, _ in sets for name in data.categories.values()}
-    names = classes if classes is not None else sorted(found)
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise DataError(f"no annotation file has the class {missing[0]!r}; they have {', '.join(sorted(found))}")
-    label_of = {name: k for k, name in enumerate(names, start=1)}
+    ids: dict[str, int] = {}
+    for data, _ in sets:
+        for key, name in data.categories.items():
+            ids.setdefault(name, key)
+    ids = dict(sorted(ids.items()))
+    label_of = {name: k for k, name in enumerate(ids, start=1)}
     photos = []
     for data, folder in sets:
         for info in data.images.values():
             kept = [
                 (label_of[data.categories[a["category_id"]]], _segmentation(data, a))
                 for a in data.annotations[info.id]
-                if not a["iscrowd"] and data.categories[a["category_id"]] in label_of
+                if not a["iscrowd"]
             ]
             labels = np.array([label for label, _ in kept], dtype=np.int64)
             photos.append(
                 Photo(folder / info.file_name, *info.size, labels, [segmentation for _, segmentation in kept])
             )
-    return photos, names
+    return TrainingData(photos, ids)
 
 
 def _segmentation(data: CocoDataset, annotation: Mapping[str, Any]) -> Any:
@@ -93,21 +123,11 @@ def _segmentation(data: CocoDataset, annotation: Mapping[str, Any]) -> Any:
     return annotation["segmentation"]
 
 
-def category_ids(sources: list[tuple[Path, Path]], names: list[str]) -> list[int]:
-    """The id of each class in the first annotation file that has it; 1, 2, ... where files contradict each other."""
-    ids: dict[str, int] = {}
-    for path, _ in sources:
-        for key, name in CocoDataset.from_file(path).categories.items():
-            ids.setdefault(name, key)
-    chosen = [ids[name] for name in names]
-    return chosen if len(set(chosen)) == len(chosen) else list(range(1, len(names) + 1))
-
-
 class TrainingSet(Dataset):
     """Endless augmented samples: item i is a pair (image float32 (3, H, W) in [0, 1], torchvision target).
 
     Args:
-        photos: what `read_photos` gave.
+        photos: of `read_data`.
         seed: of the whole run.
         batch_size: items of one step share a canvas.
         size: side of the square canvas, pixels.

@@ -13,99 +13,18 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.image_list import ImageList
+from torch import nn
 
-from crispmask.detectors.onnx import FORMAT, network_input
+from crispmask.detectors.canvas import network_input
+from crispmask.detectors.onnx import FORMAT
 from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError
 from crispmask.files import replacing
 from crispmask.image import read_image
-from crispmask.training.backbone import IMAGE_MEAN, IMAGE_STD
-from crispmask.training.checkpoint import read_checkpoint
-from crispmask.training.model import build_model
-
-SIZE_DIVISOR = 32  # pixels: the stride of the deepest map
+from crispmask.training.inference import SIZE_DIVISOR, InferenceNetwork, load_checkpoint
 
 # Weights smaller than this stay float32: biases and the like weigh nothing.
 _HALF_FROM = 256
-
-
-class _FocusPredictor(nn.Module):
-    """Box predictor of a subset of the classes: the others count as background, their logits summed in log space."""
-
-    def __init__(self, predictor: nn.Module, labels: list[int]) -> None:
-        super().__init__()
-        self.predictor = predictor
-        total = predictor.cls_score.out_features
-        self.labels = labels
-        self.others = [k for k in range(total) if k not in labels]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        scores, deltas = self.predictor(x)
-        background = torch.logsumexp(scores[:, self.others], dim=1, keepdim=True)
-        columns = [4 * k + j for k in [0, *self.labels] for j in range(4)]
-        return torch.cat([background, scores[:, self.labels]], dim=1), deltas[:, columns]
-
-
-class InferenceNetwork(nn.Module):
-    """What is exported: image (1, 3, H, W) float32 RGB in 0..255, sides multiples of 32, to four arrays.
-
-    Returns:
-        boxes (N, 4) float32 xyxy in pixels of the input; scores (N,) float32; labels (N,) int64 from 1;
-        masks (N, 28, 28) float32 probabilities.
-    """
-
-    def __init__(self, model: MaskRCNN) -> None:
-        super().__init__()
-        self.model = model
-        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1) * 255)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = (image - self.mean) / self.std
-        features = self.model.backbone(x)
-        images = ImageList(x, [(x.shape[2], x.shape[3])])
-        proposals, _ = self.model.rpn(images, features)
-        detections, _ = self.model.roi_heads(features, proposals, images.image_sizes)
-        found = detections[0]
-        return found["boxes"], found["scores"], found["labels"], found["masks"].squeeze(1)
-
-
-def load_checkpoint(path: Path, focus: list[str] | None = None) -> tuple[MaskRCNN, list[str]]:
-    """The averaged model of a checkpoint, in evaluation mode, reduced to the classes of `focus` (None: all).
-
-    Raises:
-        ModelError: a file that is no checkpoint of `crispmask train`, or a class that it does not know.
-    """
-    state = read_checkpoint(path)
-    try:
-        names, config = state["names"], state["config"]
-        model = build_model(len(names) + 1, variant=config["variant"], channels=config["channels"], pretrained=False)
-        weights = {k.removeprefix("module."): v for k, v in state["average"].items() if k.startswith("module.")}
-        model.load_state_dict(weights)
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{path} is not a checkpoint of crispmask train: {error}") from None
-    if focus:
-        unknown = [name for name in focus if name not in names]
-        if unknown:
-            raise ModelError(f"{path} was not trained on {', '.join(unknown)}; it knows {', '.join(names)}")
-        keep_classes(model, [names.index(name) + 1 for name in focus])
-        names = list(focus)
-    return model.eval(), names
-
-
-def keep_classes(model: MaskRCNN, labels: list[int]) -> None:
-    """Reduce a model to some of its classes, in place; they become labels 1, 2, ... in this order."""
-    model.roi_heads.box_predictor = _FocusPredictor(model.roi_heads.box_predictor, labels)
-    old = model.roi_heads.mask_predictor.mask_fcn_logits
-    new = nn.Conv2d(old.in_channels, len(labels) + 1, 1)
-    rows = [0, *labels]
-    with torch.no_grad():
-        new.weight.copy_(old.weight[rows])
-        new.bias.copy_(old.bias[rows])
-    model.roi_heads.mask_predictor.mask_fcn_logits = new
 
 
 def export_onnx(
@@ -114,8 +33,8 @@ def export_onnx(
     *,
     focus: list[str] | None = None,
     category_ids: list[int] | None = None,
-    min_size: int = 512,
-    max_size: int = 1024,
+    min_size: int | None = None,
+    max_size: int | None = None,
     half: bool = True,
     photos: list[Path] | None = None,
 ) -> dict[str, float]:
@@ -126,7 +45,8 @@ def export_onnx(
         output: the ONNX file.
         focus: class names to keep; None keeps all.
         category_ids: the data set's id of each kept class; by default 1, 2, ...
-        min_size, max_size: to which the detector scales a photo: shorter side, and bound on the longer, in pixels.
+        min_size, max_size: to which the detector scales a photo: shorter side, and bound on the longer, in pixels; by
+            default those of the network (compact: 512 and 1024, ResNet-50: 800 and 1333).
         half: store the weights as float16. They are computed with as float32.
         photos: for the check, besides noise.
 
@@ -137,6 +57,7 @@ def export_onnx(
         ModelError: an unusable checkpoint, or a file that computes something else than torch.
     """
     model, names = load_checkpoint(checkpoint, focus)
+    min_size, max_size = min_size or model.transform.min_size[-1], max_size or model.transform.max_size
     network = InferenceNetwork(model).eval()
     example = torch.from_numpy(_noise(320, 448))
     with replacing(output) as partial:
@@ -181,9 +102,9 @@ def check_export(
 ) -> dict[str, float]:
     """Largest differences between the file and torch: ``boxes`` in pixels, ``scores`` and ``masks`` in probability.
 
-    Also the number of detections ``compared``, of which there may be none on noise. Detections are paired by their
-    boxes, since two of almost equal scores may come in either order; those with a score within 0.02 of the threshold
-    are left out, since they may be missing on either side.
+    Also the number of detections ``compared``, of which there may be none on noise. Detections are paired by
+    their class and box, since two of almost equal scores may come in either order; those with a score within 0.02 of
+    the threshold are left out, since they may be missing on either side.
 
     Raises:
         ModelError: boxes more than 1 px apart, or probabilities more than 0.02.
@@ -193,14 +114,14 @@ def check_export(
     reference = rounded_to_half(network) if half else network
     for image in images:
         with torch.inference_mode():
-            boxes, scores, _, masks = (t.numpy() for t in reference(torch.from_numpy(image)))
-        other_boxes, other_scores, _, other_masks = session.run(None, {"image": image})
-        sure = np.flatnonzero(scores > network.model.roi_heads.score_thresh + 0.02)
-        if len(sure) and not len(other_boxes):
-            raise ModelError(f"the exported file finds nothing where torch finds {len(sure)} objects")
-        for i in sure:
+            boxes, scores, labels, masks = (t.numpy() for t in reference(torch.from_numpy(image)))
+        other_boxes, other_scores, other_labels, other_masks = session.run(None, {"image": image})
+        for i in np.flatnonzero(scores > network.model.roi_heads.score_thresh + 0.02):
             worst["compared"] += 1
-            j = int(np.abs(other_boxes - boxes[i]).max(axis=1).argmin())
+            same = np.flatnonzero(other_labels == labels[i])
+            if not len(same):
+                raise ModelError(f"the exported file finds nothing of class {labels[i]} where torch does")
+            j = same[np.abs(other_boxes[same] - boxes[i]).max(axis=1).argmin()]
             worst["boxes"] = max(worst["boxes"], float(np.abs(other_boxes[j] - boxes[i]).max()))
             worst["scores"] = max(worst["scores"], float(abs(other_scores[j] - scores[i])))
             worst["masks"] = max(worst["masks"], float(np.abs(other_masks[j] - masks[i]).max()))

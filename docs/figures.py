@@ -1,0 +1,89 @@
+"""Draws the pictures of how-it-works.md from real runs on the sample photos: ``python docs/figures.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from crispmask import CRFParams, Instances, Window, load_detector, read_image
+from crispmask.app.work import heat_map
+from crispmask.draw import draw_instances, edge_zoom
+from crispmask.refinement import refine_instances
+from crispmask.samples import sample_photos
+from crispmask.unary import soften
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def strip(name: str, panels: list[tuple[str, np.ndarray]]) -> None:
+    """Pictures side by side, each with its title, as one JPEG."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 3.2), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels, strict=True):
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=10)
+        axis.set_axis_off()
+    figure.savefig(IMAGES / name, dpi=110, pil_kwargs={"quality": 88})
+    plt.close(figure)
+
+
+def with_probability(instances: Instances, change) -> Instances:  # type: ignore[no-untyped-def]
+    """The same instances, their windows' probabilities changed."""
+    return instances.with_windows([Window(change(w.probabilities), w.y, w.x) for w in instances.windows])
+
+
+def main() -> None:
+    """Write the pictures."""
+    detector, photos = load_detector(), {p.stem: read_image(p) for p in sample_photos()}
+    image = photos["astronaut"]
+    found = detector(image)
+    before = found[found.scores >= 0.7]
+    after = refine_instances(image, before, CRFParams())
+    strip(
+        "pipeline.jpg",
+        [
+            ("photo", image),
+            ("detector: 28x28 probabilities, pasted", heat_map(image, before)),
+            ("marginals of the CRF", heat_map(image, after)),
+            ("mask", draw_instances(image, after, labels=False)),
+        ],
+    )
+    binary = with_probability(before, lambda p: (p > 0.5).astype(np.float32))
+    soft = with_probability(binary, lambda p: soften(p, CRFParams().smoothing))
+    strip(
+        "smoothing.jpg",
+        [
+            ("binary mask", heat_map(image, binary)),
+            ("smoothed", heat_map(image, soft)),
+            ("after the CRF", heat_map(image, refine_instances(image, binary, CRFParams()))),
+        ],
+    )
+    crop = (90, 120, 330, 360)
+    widths = [0.03, 0.1, 0.4]
+    panels = [
+        edge_zoom(image, before, refine_instances(image, before, CRFParams(theta_alpha=w)), place=crop) for w in widths
+    ]
+    strip("theta_alpha.jpg", [(f"θα = {w} x size", p) for w, p in zip(widths, panels, strict=True)])
+    hopper = photos["grace_hopper"]
+    found = detector(hopper)
+    before = found[found.scores >= 0.7]
+    strip(
+        "success_failure.jpg",
+        [
+            ("success: the hair", edge_zoom(image, *pair(image, detector, CRFParams()), place=(140, 10, 330, 200))),
+            ("failure: black hat, dark curtain", edge_zoom(hopper, *pair(hopper, detector, CRFParams()))),
+            ("the paper's parameters", edge_zoom(image, *pair(image, detector, CRFParams.paper()))),
+        ],
+    )
+
+
+def pair(image: np.ndarray, detector, params: CRFParams) -> tuple[Instances, Instances]:  # type: ignore[no-untyped-def]
+    """Detected and refined."""
+    found = detector(image)
+    before = found[found.scores >= 0.7]
+    return before, refine_instances(image, before, params)
+
+
+if __name__ == "__main__":
+    main()

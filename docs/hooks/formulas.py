@@ -1,0 +1,21 @@
+"""Formulas become MathML when the site is built: every browser renders it, without scripts from elsewhere."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from latex2mathml.converter import convert
+
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_page_content(text: str, **_: Any) -> str:
+    """Replace the formulas that pymdownx.arithmatex marked."""
+
+    def rendered(found: re.Match[str]) -> str:
+        display = "block" if found[2] == "[" else "inline"
+        return convert(html.unescape(found[3]), display=display)
+
+    return _FORMULA.sub(rendered, text)

@@ -1,0 +1,108 @@
+"""The HTTP interface under ``/api``: one request, one answer, for curl and for any language."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
+from numpy.typing import NDArray
+
+from crispmask.app import work
+from crispmask.detectors.base import Detector
+from crispmask.errors import CrispmaskError, DataError
+from crispmask.params import CRFParams
+from crispmask.pipeline import Settings, process
+from crispmask.sketch import mask_from_box
+
+WAITING = 8
+"""Requests that may wait for their turn; more are answered with 503."""
+
+Photo = Annotated[UploadFile, File(description="an image file")]
+Params = Annotated[str, Form(description='JSON object of CRF parameters, such as {"theta_beta": 4}')]
+
+
+def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> APIRouter:
+    """The routes.
+
+    Args:
+        detector: gives the detector when it is first needed.
+        score: detections below it are dropped unless the request says otherwise.
+        max_pixels: of a photo.
+    """
+    routes = APIRouter(prefix="/api")
+    turn, places = threading.Lock(), threading.BoundedSemaphore(WAITING + 1)
+
+    @contextmanager
+    def one_at_a_time() -> Iterator[None]:
+        """Waits for its turn; errors of ours become answers."""
+        if not places.acquire(blocking=False):
+            raise HTTPException(503, "too many requests are waiting: try again later")
+        try:
+            with turn:
+                yield
+        except CrispmaskError as error:
+            raise HTTPException(422, str(error)) from None
+        except MemoryError:
+            raise HTTPException(422, "the photo does not fit into memory: scale it down") from None
+        finally:
+            places.release()
+
+    def read(upload: UploadFile) -> NDArray[np.uint8]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "upload"  # whatever the client calls it
+            path.write_bytes(upload.file.read())
+            return work.read_photo(path, max_pixels)
+
+    # Not async: these run in Starlette's thread pool, and the event loop stays free.
+    @routes.post("/segment")
+    def segment(photo: Photo, score: Annotated[float, Form()] = score, params: Params = "{}") -> dict[str, Any]:
+        """Detect and refine; COCO results before and after."""
+        with one_at_a_time():
+            settings = Settings(_params(params), score=score)
+            image, found = read(photo), detector()
+            before, after = process(image, found, settings)
+        return {side: work.as_records(m, found.categories) for side, m in (("before", before), ("after", after))}
+
+    @routes.post("/refine", response_class=Response)
+    def refine(photo: Photo, mask: Photo, params: Params = "{}") -> Response:
+        """Refine a mask of your own (white on black, PNG); the refined one as PNG."""
+        with one_at_a_time():
+            image = read(photo)
+            return _mask(work.Scene(image, work.as_mask(read(mask), image.shape[:2]), {}, "mask"), _params(params))
+
+    @routes.post("/box", response_class=Response)
+    def box(photo: Photo, box: Annotated[str, Form(description="x0,y0,x1,y1 in pixels")]) -> Response:
+        """The mask of the object that fills a box, as PNG."""
+        with one_at_a_time():
+            try:
+                corners = [float(v) for v in box.split(",")]
+            except ValueError:
+                raise DataError(f"box must be x0,y0,x1,y1 in pixels, got {box!r}") from None
+            return _png(mask_from_box(read(photo), corners).mask(0))
+
+    return routes
+
+
+def _params(text: str) -> CRFParams:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"params is not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise DataError("params must be a JSON object of parameter names and values")
+    return CRFParams.from_dict(values, source="params")
+
+
+def _mask(scene: work.Scene, params: CRFParams) -> Response:
+    return _png(work.refine_scene(scene, params).mask(0))
+
+
+def _png(mask: NDArray[np.bool_]) -> Response:
+    return Response(work.png(mask.astype(np.uint8) * 255), media_type="image/png")

@@ -1,0 +1,116 @@
+"""Page and interface as one web server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from crispmask.detectors import load_detector
+from crispmask.detectors.base import Detector
+from crispmask.errors import MissingExtraError, ParamsError
+from crispmask.params import DEFAULT_SCORE
+
+MAX_PIXELS = 40_000_000
+MAX_UPLOAD = 40_000_000
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    detector: str = "embedded",
+    score: float = DEFAULT_SCORE,
+    max_pixels: int = MAX_PIXELS,
+    max_upload: int = MAX_UPLOAD,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the page until interrupted.
+
+    Args:
+        host: address to listen on; anything but a loopback address opens the page to the network.
+        port: 0 takes a free one.
+        detector: name or file, see `crispmask.load_detector`.
+        score: where the slider for the least score starts.
+        max_pixels: larger photos are refused.
+        max_upload: bytes of an upload; larger ones are refused.
+        on_ready: called with the page's address once it can be opened.
+
+    Raises:
+        MissingExtraError: Gradio is not installed.
+        ModelError: the detector cannot be loaded.
+        ParamsError: the address is taken or not this computer's.
+    """
+    # Before the import, which reads them: nothing is reported, nothing is looked up.
+    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", GRADIO_SSR_MODE="False")
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "gradio", "app") from None
+    loaded = load_detector(detector)
+    with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        previous, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            app = make_app(lambda: loaded, score, max_pixels, max_upload, host)
+            config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=2)
+            try:
+                socket = config.bind_socket()
+            except SystemExit:  # uvicorn has said why, and means to end the process
+                raise ParamsError(
+                    f"cannot listen on {host}:{port}: the port is taken, or the address is not this computer's; "
+                    "choose another with --port or --host"
+                ) from None
+            server = uvicorn.Server(config)
+            address = f"http://{host if ':' not in host else f'[{host}]'}:{socket.getsockname()[1]}"
+            if on_ready:
+                threading.Thread(target=_when_started, args=(server, on_ready, address), daemon=True).start()
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run(sockets=[socket])
+        finally:
+            tempfile.tempdir = previous
+
+
+def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, max_upload: int, host: str = "127.0.0.1"):
+    """The ASGI application: the interface under ``/api``, the page at ``/``, both behind the guard."""
+    try:
+        import gradio as gr
+        from fastapi import FastAPI
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "gradio", "app") from None
+    from crispmask.app.guard import Guard
+    from crispmask.app.http import router
+    from crispmask.app.page import CSS, THEME, build
+
+    once = cache(detector)
+    app = FastAPI(title="crispmask", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.include_router(router(once, score, max_pixels))
+    app = gr.mount_gradio_app(
+        app,
+        build(once, score, max_pixels),
+        path="/",
+        server_name=host,
+        max_file_size=max_upload,
+        show_error=True,
+        ssr_mode=False,
+        footer_links=[],
+        theme=THEME,
+        css=CSS,
+    )
+    app.add_middleware(Guard, max_upload=max_upload)
+    if host in LOOPBACK:  # a page elsewhere that resolves its name to this computer gets nothing
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+    return app
+
+
+def _when_started(server: Any, on_ready: Callable[[str], None], address: str) -> None:
+    while not server.started and not server.should_exit:
+        threading.Event().wait(0.05)
+    if server.started:
+        on_ready(address)

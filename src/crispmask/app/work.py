@@ -1,0 +1,205 @@
+"""What the page and the HTTP interface do, as functions on arrays and `Instances`; nothing here knows Gradio."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from crispmask.coco import instances_to_results
+from crispmask.draw import FRAME, draw_instances, edge_zoom, palette
+from crispmask.errors import ImageError, ShapeError
+from crispmask.image import read_image
+from crispmask.instances import Instances
+from crispmask.params import CRFParams
+from crispmask.refinement import instance_crf, refine_instances
+
+CLOSE_UP = 520  # pixels
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo and the coarse masks on it.
+
+    Attributes:
+        image: uint8 (H, W, 3) RGB.
+        before: the masks to refine.
+        names: category names by id.
+        origin: how the masks were made: "detector", "mask", "box" or "scribble".
+    """
+
+    image: NDArray[np.uint8]
+    before: Instances
+    names: Mapping[int, str]
+    origin: str
+
+    def labels(self) -> list[str]:
+        """What each instance is called, by number from 1."""
+        if self.origin != "detector":
+            return ["1: your mask" if self.origin == "mask" else f"1: from your {self.origin}"]
+        pairs = zip(self.before.category_ids, self.before.scores, strict=True)
+        return [f"{i}: {self.names.get(int(c), c)} {score:.0%}" for i, (c, score) in enumerate(pairs, start=1)]
+
+    def chosen(self, which: int | None) -> Instances:
+        """All instances, or number `which` from 0."""
+        return self.before if which is None else self.before[which]
+
+
+def read_photo(path: str | Path, max_pixels: int) -> NDArray[np.uint8]:
+    """`read_image`, but refused from the header on above `max_pixels`; messages do not name the server's path."""
+    path = Path(path)
+    width = height = 0  # where the header cannot be read, read_image says why
+    with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as opened:
+        width, height = opened.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the image has {width * height / 1e6:.0f} megapixels, more than the {max_pixels / 1e6:.0f} that this page "
+            "takes: scale it down"
+        )
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise ImageError(str(error).replace(str(path), "the file")) from None
+
+
+def as_mask(image: NDArray[np.uint8], size: tuple[int, int]) -> Instances:
+    """A drawn or uploaded black and white picture as one instance: what is lighter than middle grey is the object.
+
+    Raises:
+        ShapeError: a picture of another size than the photo, or one without any object.
+    """
+    if image.shape[:2] != size:
+        raise ShapeError(
+            f"the mask has {image.shape[1]}x{image.shape[0]} pixels (width x height), the photo {size[1]}x{size[0]}"
+        )
+    mask = image.max(axis=2) > 127
+    if not mask.any():
+        raise ShapeError("the mask is empty: the object must be white, everything else black")
+    return Instances.from_masks(mask)
+
+
+def refine_scene(scene: Scene, params: CRFParams, which: int | None = None) -> Instances:
+    """The chosen instances, refined."""
+    return refine_instances(scene.image, scene.chosen(which), params)
+
+
+def pictures(
+    scene: Scene, after: Instances, which: int | None = None
+) -> tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Before and after, a close-up of the edge, and the probabilities as a heat map; uint8 (h, w, 3) each."""
+    before = scene.chosen(which)
+    colours = palette(len(scene.before))
+    colours = colours if which is None else [colours[which]]
+    pair = [draw_instances(scene.image, side, labels=False, colours=colours) for side in (before, after)]
+    return (pair[0], pair[1]), edge_zoom(scene.image, before, after, size=CLOSE_UP), heat_map(scene.image, after)
+
+
+def mark(image: NDArray[np.uint8], corners: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """The photo with a box between two corners (x, y), or a cross at one."""
+    picture = Image.fromarray(image)
+    pen, line = ImageDraw.Draw(picture), max(2, max(image.shape[:2]) // 250)
+    if len(corners) == 2:
+        (ax, ay), (bx, by) = corners
+        pen.rectangle((min(ax, bx), min(ay, by), max(ax, bx), max(ay, by)), outline=FRAME, width=line)
+    for x, y in corners:
+        pen.line((x - 4 * line, y, x + 4 * line, y), fill=FRAME, width=line)
+        pen.line((x, y - 4 * line, x, y + 4 * line), fill=FRAME, width=line)
+    return np.asarray(picture)
+
+
+def heat_map(image: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
+    """The highest probability of each pixel over the photo in grey: dark blue for 0, yellow for 1."""
+    probability = np.zeros(instances.image_size, np.float32)
+    for window in instances.windows:
+        np.maximum(probability[window.slices], window.probabilities, out=probability[window.slices])
+    grey = image.mean(axis=2, keepdims=True, dtype=np.float32)
+    return (0.35 * grey + 0.65 * _CIVIDIS[(probability * 255).astype(np.uint8)]).astype(np.uint8)
+
+
+def _ramp() -> NDArray[np.float32]:
+    """256 colours from dark blue to yellow, readable with any colour vision: corners of the map cividis."""
+    stops = np.array([[0, 34, 78], [66, 78, 108], [124, 123, 120], [188, 174, 108], [254, 232, 56]], np.float32)
+    return np.stack([np.interp(np.linspace(0, 4, 256), range(5), c) for c in stops.T], axis=1).astype(np.float32)
+
+
+_CIVIDIS = _ramp()
+
+
+def divergence(scene: Scene, params: CRFParams, which: int | None = None) -> list[tuple[int, float]]:
+    """Iteration and KL(Q‖P) - log Z of one instance, the largest where none is chosen; empty without instances."""
+    if not len(scene.before):
+        return []
+    areas = [int(window.mask.sum()) for window in scene.before.windows]
+    index = int(np.argmax(areas)) if which is None else which
+    if not areas[index]:
+        return []
+    crf, _ = instance_crf(scene.image, scene.before, index, params)
+    kl = crf.run(params.iterations, track=True).kl
+    return [] if kl is None else list(enumerate(kl.tolist()))
+
+
+def changes(before: Instances, after: Instances) -> str:
+    """One sentence on what refinement did."""
+    moved = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
+    pixels = max(1, sum(int(window.mask.sum()) for window in before.windows))
+    objects = "1 mask" if len(before) == 1 else f"{len(before)} masks"
+    return f"{objects}; refinement moved {moved / pixels:.1%} of the pixels"
+
+
+def files(after: Instances, folder: Path) -> list[Path]:
+    """What can be downloaded: a PNG mask per instance, COCO results and polygons as JSON."""
+    written = []
+    for i in range(len(after)):
+        written.append(folder / f"mask_{i + 1}.png")
+        Image.fromarray(after.mask(i).astype(np.uint8) * 255).save(written[-1])
+    records = instances_to_results(after, 1)
+    outlines = [
+        {"category_id": int(after.category_ids[i]), "segmentation": polygons(after.mask(i))} for i in range(len(after))
+    ]
+    for name, content in (("coco_results.json", records), ("polygons.json", outlines)):
+        written.append(folder / name)
+        written[-1].write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return written
+
+
+def polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
+    """The outlines of a mask as COCO polygons [x0, y0, x1, y1, ...]; polygons have no holes."""
+    from supervision.detection.utils.converters import mask_to_polygons
+
+    return [np.asarray(p, float).ravel().tolist() for p in mask_to_polygons(mask) if len(p) >= 3]
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """A picture or mask as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def command_line(params: CRFParams, base: Sequence[str] = ("crispmask", "segment", "PHOTO", "-o", "out")) -> str:
+    """The command that refines with these parameters; only what differs from the defaults is named."""
+    defaults = CRFParams().as_dict()
+    options = []
+    for name, value in params.as_dict().items():
+        if value != defaults[name]:
+            flag = name.replace("_", "-")
+            options.append(
+                (f"--{flag}" if value else f"--no-{flag}") if isinstance(value, bool) else f"--{flag} {value}"
+            )
+    return " ".join([*base, *options])
+
+
+def as_records(instances: Instances, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """COCO results with the categories' names, for the HTTP interface."""
+    return [
+        {**record, "category": names.get(record["category_id"], str(record["category_id"]))}
+        for record in instances_to_results(instances, 1)
+    ]

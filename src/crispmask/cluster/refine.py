@@ -1,0 +1,168 @@
+"""``refine`` on many machines: a results file in, the same records with refined masks out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from crispmask._version import __version__
+from crispmask.cluster.engine import (
+    MANIFEST,
+    TABLE,
+    Counted,
+    Progress,
+    begin,
+    connected,
+    finished,
+    goes_on,
+    processor_share,
+    read_blocks,
+    telling,
+    write_once,
+)
+from crispmask.cluster.manifest import COLUMNS, Manifest
+from crispmask.cluster.output import BATCH, check_rows, dataset_of
+from crispmask.cluster.stages import KEY, RECORDS, REFINED, RefineRecords, read_photos
+from crispmask.cluster.storage import Place
+from crispmask.coco import CocoDataset, write_results
+from crispmask.coco.stream import open_plain
+from crispmask.errors import DataError, ParamsError
+from crispmask.files import checksum
+from crispmask.pipeline import RefineReport, Settings
+from crispmask.pipeline.photos import PhotoFolder
+from crispmask.pipeline.plan import Plan
+from crispmask.pipeline.provenance import beside, describe, write_provenance
+from crispmask.pipeline.results import check_output, named_beside
+
+
+def refine_on_ray(
+    results: str | Path,
+    images: str | Path,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    address: str | None = None,
+    annotations: str | Path | None = None,
+    photos_per_file: int = 100,
+    restart: bool = False,
+    skip_bad: bool = False,
+    on_bad: Callable[[str], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RefineReport:
+    """Refine every mask of a COCO results file on a Ray cluster; go on where an interrupted run stopped.
+
+    Writes the same bytes as `crispmask.pipeline.refine_results`. Until they are complete, progress is kept in a folder
+    ``OUTPUT.unfinished``. The file is checked here, and put together here from rows that must fit into memory; the
+    refinement is the cluster's.
+
+    Args:
+        results, images, output, settings, annotations, restart, skip_bad, on_bad: as for `refine_results`; the photos
+            and the folder of the output must be there under the same path on all machines.
+        address, photos_per_file, on_progress: as for `segment_on_ray`.
+
+    Raises:
+        DataError, ParamsError: as `refine_results`; a photo that can no longer be read is told at the end.
+        ClusterError: as `segment_on_ray`.
+    """
+    results, output, settings = Path(results), Path(output), settings or Settings(score=0)
+    if photos_per_file < 1:
+        raise ParamsError(f"photos_per_file must be at least 1, got {photos_per_file}")
+    named_by = Path(annotations) if annotations else named_beside(results)
+    check_output(output, results, named_by)
+    photos = PhotoFolder(Path(images), CocoDataset.from_file(named_by, annotations=False) if named_by else None)
+    state = Place.of(output.with_name(output.name + ".unfinished"))
+    skipped = 0
+
+    def bad(sentence: str) -> None:
+        nonlocal skipped
+        if not skip_bad:
+            raise DataError(f"{sentence}; --skip-bad leaves such records out")
+        skipped += 1
+        if on_bad:
+            on_bad(sentence)
+
+    with open_plain(results) as file:
+        checksums = {"results": checksum(results), "annotations": checksum(named_by) if named_by else None}
+        fingerprint = {"crispmask": __version__, "engine": "ray", **checksums, **settings.as_dict()}
+        going_on = goes_on(state, fingerprint, restart)
+        plan = Plan.make(file, results, photos, settings.score, bad)
+        manifest = _write_manifest(plan, state / MANIFEST)
+        if not going_on:
+            begin(state, fingerprint)
+    before = finished(state)
+    resumed = {int(name) for name in before.to_table()[KEY].to_pylist()} if before is not None else set()
+    if manifest.photos:
+        with connected(address):
+            share = processor_share(bool(resumed))
+            with telling(on_progress, manifest.photos, len(resumed)) as counter:
+                rows = (
+                    read_blocks(manifest, share)
+                    .map_batches(
+                        partial(read_photos, base=None, carry=(RECORDS,)), batch_format="pyarrow", num_cpus=share
+                    )
+                    .map_batches(Counted(RefineRecords(settings), counter), batch_format="pyarrow", num_cpus=share)
+                )
+                write_once(rows, state, photos_per_file, REFINED)
+        refined = _refined(state / TABLE, manifest.photos)
+    else:
+        refined = REFINED.empty_table()
+    for row in refined.filter(pc.is_valid(refined["error"])).to_pylist():
+        for entry in row["records"]:
+            bad(f"{results}: result {entry['number']}: {row['error']}")
+    kept = _write(refined, output)
+    facts = {
+        "results": describe(results),
+        "annotations": describe(named_by) if named_by else None,
+        "images": str(images),
+        "settings": settings.as_dict(),
+        "records": {"refined": len(kept), "below_score": plan.below, "skipped": skipped},
+    }
+    write_provenance(beside(output), "refine", facts, [output])
+    state.remove()
+    again = sum(plan.owner[k] in resumed for k in kept)
+    return RefineReport(len(kept), len({plan.owner[k] for k in kept}), again, plan.below, skipped, named_by)
+
+
+def _write_manifest(plan: Plan, place: Place) -> Manifest:
+    """A row a photo, named by its number in the plan, with its records."""
+    schema = pa.schema([*(pa.field(name, kind) for name, kind in COLUMNS.items()), RECORDS])
+    with place.writing() as partial_file, pq.ParquetWriter(partial_file, schema) as writer:
+        rows: list[dict[str, Any]] = []
+        for group in plan.groups():
+            photo, owner = plan.photo_of(group[0]), plan.owner[group[0]]
+            records = [{"number": k, "record": json.dumps(plan.record(k))} for k in group]
+            size = {"height": photo.size[0], "width": photo.size[1]}
+            rows.append({KEY: str(owner), "uri": os.path.abspath(photo.path), **size, RECORDS.name: records})  # noqa: PTH100
+            if len(rows) == BATCH:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows = []
+        writer.write_table(pa.Table.from_pylist(rows, schema))
+    return Manifest.open([place.url])
+
+
+def _refined(table: Place, photos: int) -> pa.Table:
+    check_rows(table, photos)
+    return dataset_of(table).to_table()
+
+
+def _write(refined: pa.Table, output: Path) -> list[int]:
+    """Write the refined records in the order of the input; their numbers there."""
+    usable = refined.filter(pc.is_null(refined["error"]))
+    records = pa.Table.from_struct_array(pc.list_flatten(usable[RECORDS.name])).sort_by("number")
+
+    def lines() -> Iterator[dict[str, Any]]:
+        for batch in records.to_batches(max_chunksize=BATCH):
+            for text in batch["record"].to_pylist():
+                yield json.loads(text)
+
+    write_results(output, lines())
+    numbers: list[int] = records["number"].to_pylist()
+    return numbers

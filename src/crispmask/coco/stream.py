@@ -1,0 +1,193 @@
+"""JSON files read value by value, so that memory does not grow with the file.
+
+The standard library's decoder does the parsing; what is added is a buffer, and the place of each value in the file,
+by which it can be read again later. (ijson streams too, but does not tell places.)
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from crispmask.errors import DataError
+
+CHUNK = 1 << 18
+MAX_VALUE = 1 << 26
+"""Bytes of the longest value that is read at once: the plain RLE of 160 megapixels of noise is not a mask."""
+
+_SPACE = " \t\r\n"
+
+
+class Value(NamedTuple):
+    """A JSON value, the place of its first byte in the file, and its number of bytes."""
+
+    content: Any
+    offset: int
+    length: int
+
+
+class JsonStream:
+    """Walks through a JSON text in the order of the file; the caller asks for what comes next.
+
+    Args:
+        file: bytes in UTF-8, read from where they are.
+        source: named in errors.
+
+    Raises:
+        DataError: from every method, where the text is not valid JSON.
+    """
+
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        self.source = source
+        self._file, self._decoder = file, json.JSONDecoder()
+        # Bytes are decoded as Latin-1: characters are bytes then, and JSON's own are the same in UTF-8.
+        self._text, self._at, self._before, self._ended = "", 0, 0, False
+        self._grow()
+        if self._text.startswith("\xef\xbb\xbf"):  # byte order mark of UTF-8
+            self._at = 3
+        elif "\0" in self._text[:4] or self._text.startswith(("\xff\xfe", "\xfe\xff")):
+            raise DataError(f"{source} is not valid JSON: it is not in UTF-8")
+
+    def peek(self) -> str:
+        """The next character that is not white space, "" at the end of the file."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._grow()
+
+    def value(self) -> Value:
+        """The value that comes next, whole."""
+        self.peek()
+        while True:
+            try:
+                content, end = self._decoder.raw_decode(self._text, self._at)
+                reason = "a value is too long"
+                if end + 2 < len(self._text) or self._ended:  # else a number may go on, as in 1e+|5
+                    break
+            except (ValueError, RecursionError) as error:
+                reason = self._reason(error)
+            if self._ended or len(self._text) - self._at > MAX_VALUE:
+                raise self._invalid(reason)
+            self._grow()
+        text, start = self._text[self._at : end], self._at
+        self._at = end
+        if not text.isascii():
+            try:
+                content = json.loads(text.encode("latin-1"))
+            except ValueError:
+                raise self._invalid("a text is not in UTF-8") from None
+        return Value(content, self._before + start, end - start)
+
+    def elements(self) -> Iterator[Value]:
+        """The values of the list that comes next."""
+        self._take("[")
+        if self.peek() != "]":
+            yield self.value()
+            while self.peek() != "]":
+                self._take(",")
+                yield self.value()
+        self._take("]")
+
+    def members(self) -> Iterator[str]:
+        """The names in the object that comes next; the caller takes each one's value before asking for another."""
+        self._take("{")
+        while self.peek() != "}":
+            name = str(self.value().content)
+            self._take(":")
+            yield name
+            if self.peek() != "}":
+                self._take(",")
+        self._take("}")
+
+    def skip(self) -> None:
+        """Step over the value that comes next; a list element by element."""
+        if self.peek() == "[":
+            for _ in self.elements():
+                pass
+        else:
+            self.value()
+
+    def end(self) -> None:
+        """The file must end here."""
+        if self.peek():
+            raise self._invalid("something follows after the end")
+
+    def _take(self, character: str) -> None:
+        found = self.peek()
+        if found != character:
+            raise self._invalid(f"expected {character!r}, got {found!r}" if found else "the file is cut short")
+        self._at += 1
+
+    def _grow(self) -> None:
+        """Drop what was read, and at least double what was not."""
+        rest = self._text[self._at :]
+        try:
+            more = self._file.read(max(CHUNK, len(rest)))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"cannot read {self.source}: the gzip file is damaged ({error})") from None
+        self._before += self._at
+        self._text, self._at, self._ended = rest + more.decode("latin-1"), 0, not more
+
+    def _reason(self, error: Exception) -> str:
+        """What the decoder complains about, without its position, which is that in the buffer."""
+        if not isinstance(error, json.JSONDecodeError):
+            return str(error)
+        at_end = error.pos >= len(self._text.rstrip()) or error.msg.startswith("Unterminated string")
+        return "the file is cut short" if self._ended and at_end else error.msg[:1].lower() + error.msg[1:]
+
+    def _invalid(self, reason: str) -> DataError:
+        return DataError(f"{self.source} is not valid JSON at byte {self._before + self._at}: {reason}")
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """A file for reading in order, decompressed where its content is gzip.
+
+    Raises:
+        DataError: a file that cannot be opened.
+    """
+    file = _open(path)
+    return cast(BinaryIO, gzip.open(file)) if _packed(file) else file
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file for reading at any place; of a gzip-compressed one (by its content), a decompressed copy.
+
+    The copy lies in the folder for temporary files, without a name: it is gone when the process ends.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    file = _open(path)
+    if not _packed(file):
+        return file
+    copy = TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        with file, gzip.GzipFile(fileobj=file) as content:
+            shutil.copyfileobj(content, copy, CHUNK)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        copy.close()
+        raise DataError(f"cannot read {path}: the gzip file is damaged ({error})") from None
+    copy.seek(0)
+    return copy
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _packed(file: BinaryIO) -> bool:
+    """Whether a file is gzip-compressed: the content decides, not the name."""
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return packed

@@ -1,0 +1,268 @@
+"""The dense CRF as a layer of a network: mean field unrolled, everything in it differentiable (extra ``torch``).
+
+S. Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015, whose bandwidths were fixed: here
+they have gradients too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from crispmask.crf._attention import AttentionKernel
+from crispmask.crf._lattice_autograd import LatticeKernel
+from crispmask.crf._smoothness import CutSmoothness, ExactSmoothness
+from crispmask.crf.normalization import Normalization, check
+from crispmask.errors import ParamsError, ShapeError, ValueRangeError
+from crispmask.params import CRFParams
+
+Engine = Literal["exact", "lattice"]
+_KERNELS = {"exact": (AttentionKernel, ExactSmoothness), "lattice": (LatticeKernel, CutSmoothness)}
+_EPSILON = 1e-20  # as in `normalization.factors`
+_NAMES = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
+
+
+class CRFLayer(nn.Module):
+    """Mean-field inference in a fully connected CRF, as a module with learnable parameters.
+
+    The energy, the kernels and the normalisations are those of `crispmask.crf.DenseCRF`:
+    w1·exp(-|p_i - p_j|²/2θα² - Σ_c (I_ic - I_jc)²/2θβ²) + w2·exp(-|p_i - p_j|²/2θγ²). Gradients reach the unary, the
+    image (colours, or a network's own features), the weights, the bandwidths and the compatibility. Weights and
+    bandwidths are kept as logarithms, so that no step of an optimiser makes them negative.
+
+    Args:
+        theta_alpha: bandwidth of positions in the appearance kernel, in steps of the grid, or in the unit of `spacing`
+            where `forward` is given one; None leaves the positions out, for features that know where they are.
+        theta_beta: bandwidth of the image's channels, in their unit: one number, or one per channel.
+        bilateral_weight: w1; at 0 there is no appearance kernel.
+        theta_gamma: bandwidth of the smoothness kernel, in steps of the grid.
+        smoothness_weight: w2; at 0 there is no smoothness kernel.
+        compatibility: penalties μ (L, L), learnt too; None for Potts, which stays as it is.
+        iterations: mean-field updates.
+        normalization: of the kernels; see `crispmask.crf.Kernel`.
+        self_term: whether a pixel's message to itself is kept.
+        engine: "exact" (attention; time grows with the square of the pixels, memory linearly; any device) or "lattice"
+            (the permutohedral lattice on the CPU; time linear in pixels; approximate, and so are its gradients).
+
+    Attributes:
+        log_theta_alpha, log_theta_beta, log_theta_gamma, log_bilateral_weight, log_smoothness_weight, compatibility:
+            the parameters; None for what is left out. ``requires_grad_(False)`` keeps one fixed.
+
+    Raises:
+        ParamsError, ValueRangeError: a number out of its range, an unknown engine or normalisation.
+        ShapeError: a compatibility that is not square.
+
+    Example:
+        >>> layer = CRFLayer(theta_alpha=8.0, theta_beta=20.0)
+        >>> marginals = layer(torch.zeros(1, 2, 16, 16), torch.rand(1, 3, 16, 16))
+        >>> tuple(marginals.shape)
+        (1, 2, 16, 16)
+    """
+
+    def __init__(
+        self,
+        *,
+        theta_alpha: float | None = 60.0,
+        theta_beta: float | Sequence[float] = 10.0,
+        bilateral_weight: float = 3.0,
+        theta_gamma: float = 1.0,
+        smoothness_weight: float = 1.0,
+        compatibility: Tensor | None = None,
+        iterations: int = 5,
+        normalization: Normalization = "symmetric",
+        self_term: bool = True,
+        engine: Engine = "exact",
+    ) -> None:
+        super().__init__()
+        if engine not in _KERNELS:
+            raise ParamsError(f"engine must be one of {', '.join(_KERNELS)}, got {engine!r}")
+        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
+            raise ValueRangeError(f"iterations must be a whole number of at least 0, got {iterations!r}")
+        self.engine, self.iterations, self.self_term = engine, iterations, bool(self_term)
+        self.normalization = check(normalization)
+        appearance, smoothness = bilateral_weight != 0, smoothness_weight != 0
+        self.log_theta_alpha = _logarithm("theta_alpha", theta_alpha, appearance and theta_alpha is not None)
+        self.log_theta_beta = _logarithm("theta_beta", theta_beta, appearance)
+        self.log_bilateral_weight = _logarithm("bilateral_weight", bilateral_weight, appearance)
+        self.log_theta_gamma = _logarithm("theta_gamma", theta_gamma, smoothness)
+        self.log_smoothness_weight = _logarithm("smoothness_weight", smoothness_weight, smoothness)
+        if compatibility is not None:
+            compatibility = torch.as_tensor(compatibility, dtype=torch.get_default_dtype()).clone()
+            if compatibility.ndim != 2 or compatibility.shape[0] != compatibility.shape[1]:
+                raise ShapeError(f"the compatibility must have shape (L, L), got {tuple(compatibility.shape)}")
+            compatibility = nn.Parameter(compatibility)
+        self.compatibility = compatibility
+
+    @classmethod
+    def from_params(cls, params: CRFParams, *, engine: Engine = "exact") -> CRFLayer:
+        """The layer that refines as `crispmask.refine` does; its ``theta_alpha`` is in the unit of the parameters."""
+        return cls(
+            theta_alpha=params.theta_alpha,
+            theta_beta=params.theta_beta,
+            bilateral_weight=params.bilateral_weight,
+            theta_gamma=params.theta_gamma,
+            smoothness_weight=params.smoothness_weight,
+            iterations=params.iterations,
+            normalization=params.normalization,
+            self_term=params.self_term,
+            engine=engine,
+        )
+
+    def to_params(self, base: CRFParams | None = None) -> CRFParams:
+        """The layer's parameters as `CRFParams`; what the layer does not know is taken from `base`.
+
+        Raises:
+            ParamsError: parameters that `CRFParams` has no place for: one bandwidth per channel, no positions, another
+                compatibility than Potts.
+        """
+        values = {name: value.detach().double() for name, value in self.values().items()}
+        if self.compatibility is not None or any(value.ndim for value in values.values()):
+            raise ParamsError("only a Potts model with a single theta_beta can be written as CRFParams")
+        if "theta_beta" in values and "theta_alpha" not in values:
+            raise ParamsError("an appearance kernel without positions cannot be written as CRFParams")
+        known: dict[str, Any] = {"bilateral_weight": 0.0, "smoothness_weight": 0.0}
+        known |= {name: float(value) for name, value in values.items()}
+        known |= {"iterations": self.iterations, "normalization": self.normalization, "self_term": self.self_term}
+        return replace(base or CRFParams(), **known)
+
+    def values(self) -> dict[str, Tensor]:
+        """Bandwidths and weights by name, differentiable; those that take no part are missing."""
+        parameters = {name: getattr(self, f"log_{name}") for name in _NAMES}
+        return {name: parameter.exp() for name, parameter in parameters.items() if parameter is not None}
+
+    def extra_repr(self) -> str:
+        return f"engine={self.engine}, iterations={self.iterations}, normalization={self.normalization}"
+
+    def forward(
+        self, unary: Tensor, image: Tensor, mask: Tensor | None = None, spacing: Tensor | None = None
+    ) -> Tensor:
+        """Marginals after `iterations` parallel updates from softmax(-unary).
+
+        Args:
+            unary: float (B, L, H, W) energies (negative log-probabilities up to a constant per pixel), L >= 2.
+            image: float (B, C, H, W): colours, or any other channels, in the unit of theta_beta.
+            mask: bool (B, H, W), False for padding, which changes nothing and may hold anything; None for no padding.
+            spacing: (B, 2), distances between neighbouring pixels along y and x in the unit of theta_alpha; by default
+                1. The inverse root of an instance's area makes theta_alpha a multiple of its size.
+
+        Returns:
+            (B, L, H, W), float64 where the unary is, else float32; uniform where the mask is False.
+
+        Raises:
+            ShapeError: tensors that do not fit each other.
+            ValueRangeError: "lattice" and NaN, or features that it cannot hold.
+        """
+        _check_shapes(unary, image, mask, spacing, self.compatibility)
+        dtype = torch.float64 if unary.dtype == torch.float64 else torch.float32
+        # Numba is no part of any graph: compilation stops before the lattice and goes on after it.
+        infer = self._infer if self.engine == "exact" else torch.compiler.disable(self._infer)
+        with torch.autocast(unary.device.type, enabled=False):
+            return infer(unary.to(dtype), image.to(dtype), mask, spacing)
+
+    def _infer(self, unary: Tensor, image: Tensor, mask: Tensor | None, spacing: Tensor | None) -> Tensor:
+        labels = unary.shape[1]
+        valid = None if mask is None else mask.flatten(1)
+        energies = _points(unary, valid)
+        seen = energies.new_ones(*energies.shape[:2], 1) if valid is None else valid[..., None].to(energies.dtype)
+        messages = self._messages(image, valid, spacing, seen, labels - 1)
+        # Marginals sum to one and filters are linear: the first label's message is what the others leave of the whole.
+        whole = sum(message(seen) for message in messages)
+        q = torch.softmax(-energies, 2)
+        for _ in range(self.iterations if messages else 0):
+            others = sum(message(q[..., 1:] * seen) for message in messages)
+            received = torch.cat([whole - others.sum(2, keepdim=True), others], 2)
+            if self.compatibility is None:  # Potts: what is not the own is the whole less the own, a constant apart
+                q = torch.softmax(received - energies, 2)
+            else:
+                q = torch.softmax(-energies - received @ self.compatibility.to(received.dtype).T, 2)
+        if valid is not None:
+            q = torch.where(valid[..., None], q, 1 / labels)
+        return q.transpose(1, 2).contiguous().view(unary.shape)  # some losses refuse other layouts
+
+    def _messages(
+        self, image: Tensor, valid: Tensor | None, spacing: Tensor | None, seen: Tensor, channels: int
+    ) -> list[_Message]:
+        appearance, smoothness = _KERNELS[self.engine]
+        grid = (image.shape[2], image.shape[3])
+        values = {name: value.to(seen.dtype) for name, value in self.values().items()}
+        kernels = []
+        if "bilateral_weight" in values:
+            features = _points(image, valid) / values["theta_beta"]
+            if "theta_alpha" in values:
+                positions = _positions(grid, spacing, image) / values["theta_alpha"]
+                features = torch.cat([positions.expand(len(image), -1, -1), features], 2)
+            kernels.append((appearance(features, valid, channels), values["bilateral_weight"]))
+        if "smoothness_weight" in values:
+            kernels.append((smoothness(values["theta_gamma"], grid), values["smoothness_weight"]))
+        return [_Message(kernel, weight, self.normalization, self.self_term, seen) for kernel, weight in kernels]
+
+
+class _Message:
+    """Q -> weight · post · K (pre · Q), less the own term if that is left out; see `crispmask.crf.messages`."""
+
+    def __init__(
+        self, kernel: Any, weight: Tensor, normalization: Normalization, self_term: bool, seen: Tensor
+    ) -> None:
+        self._kernel, self._own = kernel, 0.0 if self_term else kernel.own
+        self._pre: Tensor | None = None
+        self._post = weight
+        if normalization == "none":
+            return
+        sums = torch.where(seen > 0, kernel.filter(seen), 1) + _EPSILON
+        if normalization == "symmetric":
+            self._pre = torch.rsqrt(sums)
+            self._post = weight * self._pre
+        elif normalization == "before":
+            self._pre = 1 / sums
+        else:
+            self._post = weight / sums
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(B, N, C) to (B, N, C)."""
+        scaled = values if self._pre is None else values * self._pre
+        return (self._kernel.filter(scaled) - self._own * scaled) * self._post
+
+
+def _logarithm(name: str, value: float | Sequence[float] | None, used: bool) -> nn.Parameter | None:
+    """The parameter's logarithm as a `Parameter`; None for one that takes no part."""
+    if not used:
+        return None
+    numbers = torch.as_tensor(value, dtype=torch.get_default_dtype())
+    if numbers.ndim > 1 or not (torch.isfinite(numbers) & (numbers > 0)).all():
+        raise ParamsError(f"{name} must be positive and finite, got {value!r}")
+    return nn.Parameter(numbers.log())
+
+
+def _points(maps: Tensor, valid: Tensor | None) -> Tensor:
+    """(B, C, H, W) to (B, N, C), with zeros where padding may hold anything."""
+    points = maps.flatten(2).transpose(1, 2)
+    return points if valid is None else torch.where(valid[..., None], points, 0)
+
+
+def _positions(grid: tuple[int, int], spacing: Tensor | None, like: Tensor) -> Tensor:
+    """(B or 1, N, 2): column and row."""
+    rows, columns = (torch.arange(n, device=like.device, dtype=like.dtype) for n in grid)
+    points = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 2).reshape(1, -1, 2)
+    return points if spacing is None else points * spacing.to(like).flip(1)[:, None]
+
+
+def _check_shapes(
+    unary: Tensor, image: Tensor, mask: Tensor | None, spacing: Tensor | None, compatibility: Tensor | None
+) -> None:
+    if unary.ndim != 4 or unary.shape[1] < 2:
+        raise ShapeError(f"the unary must have shape (B, L, H, W) with at least two labels, got {tuple(unary.shape)}")
+    batch, labels, height, width = unary.shape
+    if image.ndim != 4 or image.shape[0] != batch or image.shape[2:] != unary.shape[2:]:
+        raise ShapeError(f"the image must have shape ({batch}, C, {height}, {width}), got {tuple(image.shape)}")
+    if mask is not None and (mask.shape != (batch, height, width) or mask.dtype != torch.bool):
+        raise ShapeError(
+            f"the mask must be bool of shape ({batch}, {height}, {width}), got {mask.dtype} {tuple(mask.shape)}"
+        )
+    if spacing is not None and spacing.shape != (batch, 2):
+        raise ShapeError(f"spacing must have shape ({batch}, 2), got {tuple(spacing.shape)}")
+    if compatibility is not None and compatibility.shape[0] != labels:
+        raise ShapeError(f"the compatibility is for {compatibility.shape[0]} labels, the unary has {labels}")

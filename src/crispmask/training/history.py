@@ -1,0 +1,84 @@
+"""What a run leaves to read: ``log.csv`` of the losses, ``validation.csv`` of the AP, and both as curves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from crispmask.files import replacing, write_text
+
+LOG, VALIDATION, CURVES = "log.csv", "validation.csv", "curves.png"
+
+
+class Table:
+    """A CSV file whose first column is the step.
+
+    Rows after the step at which a run goes on are dropped first: a killed run may have written some past its last
+    checkpoint, which will be written again.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if not line[0].isdigit() or int(line.partition(",")[0]) <= step]
+            write_text(path, "".join(kept) if step else "")
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a row, and the header above the first one."""
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *values.values()])
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw ``curves.png`` from the tables in a run's folder: loss, and mask AP where there is a validation set."""
+    from matplotlib.figure import Figure
+
+    losses = _columns(folder / LOG)
+    if not losses:
+        return
+    steps = losses.pop("step")
+    losses.pop("seconds", None)
+    total = [sum(row) for row in zip(*losses.values(), strict=True)]
+    span = max(1, len(steps) // 100)
+    evaluations = _columns(folder / VALIDATION)
+
+    figure = Figure(figsize=(10 if evaluations else 5.5, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
+    axes[0].plot(steps, _smooth(total, span), color="black", label="total")
+    for name, values in losses.items():
+        axes[0].plot(steps, _smooth(values, span), linewidth=1, label=name.removeprefix("loss_").replace("_", " "))
+    axes[0].set(xlabel="step", ylabel="loss" if span == 1 else f"loss, mean of {span} steps", ylim=(0, None))
+    if evaluations:
+        at = evaluations.pop("step")
+        for name, values in evaluations.items():
+            axes[1].plot(at, [100 * value for value in values], marker="o", markersize=3, label=name)
+        axes[1].set(xlabel="step", ylabel="mask AP on the validation set, percent", ylim=(0, 100))
+    for one in axes:
+        one.grid(alpha=0.3)
+        one.legend(fontsize="small")
+    with replacing(folder / CURVES) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    """A table by column; empty where there is none."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+
+
+def _smooth(values: list[float], span: int) -> list[float]:
+    """Mean of the last `span` values at every place, of fewer at the start."""
+    sums = np.cumsum([0.0, *values])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - span, 0)
+    return ((sums[ends] - sums[starts]) / (ends - starts)).tolist()

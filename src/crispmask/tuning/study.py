@@ -1,0 +1,166 @@
+"""The search's memory: an Optuna study in an SQLite file, which a kill at any moment leaves whole.
+
+Optuna's JournalStorage was the other choice: after a kill in the middle of a write, its next record is appended to the
+torn line, and the file can no longer be read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from crispmask.errors import DataError, MissingExtraError, ParamsError
+from crispmask.tuning.space import Choice, Range, Space, Values, legal_choices
+from crispmask.tuning.task import Scores
+
+Method = Literal["grid", "tpe"]
+
+_NAME = "crispmask"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point that was measured."""
+
+    values: Values
+    scores: Scores
+
+
+class Study:
+    """Measured points, kept on disk one by one; a context manager that closes the file.
+
+    Args:
+        path: the SQLite file, created where needed.
+        method: how points are chosen.
+        settings: what decides the scores, JSON-like; only a study with the same settings is continued.
+        restart: drop a study that is there.
+
+    Attributes:
+        trials: the points in the order of their measurement.
+        references: scores by name of what the points are compared with.
+
+    Raises:
+        MissingExtraError: Optuna is not installed.
+        ParamsError: a study of other settings, with what differs.
+        DataError: a file that is no such study or is damaged.
+    """
+
+    def __init__(self, path: str | Path, method: Method, settings: Mapping[str, Any], restart: bool = False) -> None:
+        self.path, self.method = Path(path), method
+        settings = {"method": method, **settings}
+        if restart:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            import optuna
+            from sqlalchemy.exc import SQLAlchemyError
+        except ModuleNotFoundError:
+            raise MissingExtraError("optuna", "tune") from None
+        self._optuna = optuna
+        try:
+            self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": self._connect})
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=_NAME, direction="maximize", load_if_exists=True
+            )
+            known = self._study.user_attrs
+            self.references = {name: _scores(found) for name, found in known.get("references", {}).items()}
+            self.trials = [Trial(t.params, _scores(t.user_attrs["scores"])) for t in self._complete()]
+        except (
+            SQLAlchemyError,
+            sqlite3.Error,
+            optuna.exceptions.OptunaError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            TypeError,
+        ):
+            raise DataError(
+                f"{self.path} is not a study of crispmask, or is damaged: choose another folder, or begin anew with "
+                "--restart"
+            ) from None
+        if "settings" in known:
+            self._compare(known["settings"], settings)
+        else:
+            self._study.set_user_attr("settings", dict(settings))
+        for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # a killed run was at it
+
+    def _connect(self) -> sqlite3.Connection:
+        """A write-ahead log is whole after a kill at any moment, and does not wait for the disk at every commit."""
+        connection = sqlite3.connect(self.path, timeout=60)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _complete(self) -> list[Any]:
+        return self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
+
+    def _compare(self, old: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        new = json.loads(json.dumps(dict(settings)))
+        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if changed:
+            key = changed[0]
+            detail = f"{key} was {old.get(key)!r}, is {new.get(key)!r}" if len(str(new.get(key))) < 40 else key
+            raise ParamsError(
+                f"{self.path.parent} holds a search with other settings ({detail}): repeat the command that began it, "
+                "choose another folder, or begin anew with --restart"
+            )
+
+    def close(self) -> None:
+        """Let go of the file, so that nothing but it stays."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def refer(self, references: Mapping[str, Scores]) -> None:
+        """Keep scores that the points are compared with."""
+        self.references = dict(references)
+        self._study.set_user_attr("references", {name: asdict(scores) for name, scores in references.items()})
+
+    def add(self, values: Values, scores: Scores, space: Space) -> None:
+        """Keep a point that was measured."""
+        distributions = {name: self._distribution(name, space[name]) for name in values}
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                params=values, distributions=distributions, value=scores.all, user_attrs={"scores": asdict(scores)}
+            )
+        )
+        self.trials.append(Trial(values, scores))
+
+    def propose(self, space: Space, seed: int) -> tuple[Any, Values]:
+        """A point to measure next, by the tree-structured Parzen estimator, and its handle for `tell`."""
+        self._study.sampler = self._optuna.samplers.TPESampler(seed=seed)
+        trial = self._study.ask({name: self._distribution(name, part) for name, part in space.items()})
+        return trial, dict(trial.params)
+
+    def tell(self, handle: Any, values: Values, scores: Scores) -> None:
+        """Keep the scores of a proposed point."""
+        handle.set_user_attr("scores", asdict(scores))
+        self._study.tell(handle, scores.all)
+        self.trials.append(Trial(values, scores))
+
+    def _distribution(self, name: str, part: Choice | Range) -> Any:
+        """Of a search, what it draws from; of a grid, one that also holds the values of a grid that grows later."""
+        made = self._optuna.distributions
+        if isinstance(part, Choice):
+            legal = legal_choices(name)
+            if self.method == "tpe" or legal:
+                return made.CategoricalDistribution(part.values if self.method == "tpe" else legal)
+            part = Range(min(part.values), max(part.values))
+        kind = made.IntDistribution if isinstance(part.low, int) else made.FloatDistribution
+        return kind(part.low, part.high, log=part.log)
+
+
+def _scores(found: Mapping[str, Any]) -> Scores:
+    return Scores(float(found["all"]), tuple(map(float, found["fitted"])), tuple(map(float, found["held_out"])))

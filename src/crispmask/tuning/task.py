@@ -1,0 +1,205 @@
+"""What a search measures: detections refined with some parameters, scored on parts of the photos."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from crispmask.coco.dataset import CocoDataset
+from crispmask.coco.matching import mask_overlaps, match_results
+from crispmask.coco.metrics import evaluate
+from crispmask.coco.photos import DetectedPhotos
+from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
+from crispmask.errors import DataError, ParamsError
+from crispmask.params import CRFParams
+from crispmask.refinement import refine_each
+
+Objective = Literal["ap", "boundary-ap", "iou", "boundary-iou"]
+LABELS: dict[str, str] = {
+    "ap": "mask AP",
+    "boundary-ap": "boundary AP",
+    "iou": "mean IoU of matched masks",
+    "boundary-iou": "mean boundary IoU of matched masks",
+}
+MIN_IOU = 0.5  # of a detection and the object that it is measured against
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The objective, a fraction in [0, 1], on all photos, on those that fit fold k, and on those held out in it."""
+
+    all: float
+    fitted: tuple[float, ...]
+    held_out: tuple[float, ...]
+
+
+# Of one photo and one setting: the refined detections, or the overlaps of the matched ones.
+_Evidence = list[Any]
+
+
+class TuningTask:
+    """Detections of annotated photos, and the folds of a cross-validation.
+
+    Detections are matched with annotated objects once, unrefined: whatever refinement does to them, they are measured
+    against the same objects. Photos are dealt into folds so that each has about as many matched objects.
+
+    Args:
+        dataset: the ground truth.
+        results: COCO results, checked by `crispmask.coco.read_results`; neither is changed.
+        images: folder that the data set's file names are relative to.
+        objective: what is maximised: ``"ap"`` and ``"boundary-ap"`` of all detections, or the mean ``"iou"`` or
+            ``"boundary-iou"`` of those that match an annotated object by an IoU of 0.5.
+        folds: how many parts the photos are dealt into, each held out once; at least 2.
+        score: detections below it are left out.
+        limit: use only so many of the photos, drawn at random.
+        seed: of the draw and of the folds.
+        source: what the results are called in errors.
+
+    Attributes:
+        photos: image ids, those that count for the objective.
+        matches: number of matched detections in them.
+        folds: image ids of each fold.
+
+    Raises:
+        ParamsError: an unknown objective, or more folds than photos.
+        DataError: records that break the format, no match at all, or a file name that leaves the folder.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        results: Sequence[Mapping[str, Any]],
+        images: str | Path,
+        objective: Objective = "ap",
+        *,
+        folds: int = 5,
+        score: float = 0.0,
+        limit: int | None = None,
+        seed: int = 0,
+        source: str = "results",
+    ) -> None:
+        if objective not in get_args(Objective):
+            raise ParamsError(f"the objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
+        self.dataset, self.objective = dataset, objective
+        self._detected = DetectedPhotos(dataset, results, images, score=score, source=source)
+        kept = self._detected.records
+        matches = match_results(dataset, kept, MIN_IOU)
+        if not matches:
+            raise DataError(
+                f"none of the {len(kept)} detections in {source} matches an annotated object in {dataset.path} (same "
+                f"image and category, IoU of {MIN_IOU} or more): are these results of these photos?"
+            )
+        # By image and record, the annotation that it matches.
+        self._matches: dict[int, dict[int, int]] = defaultdict(dict)
+        for match in matches:
+            self._matches[match.image_id][match.result] = match.truth
+        if self._average_precision:
+            annotated = {k for k, found in dataset.annotations.items() if not all(one["iscrowd"] for one in found)}
+            found = self._detected.by_image()
+            self._numbers = {key: found.get(key, []) for key in sorted({*annotated, *found})}
+        else:
+            self._numbers = {key: list(self._matches[key]) for key in sorted(self._matches)}
+        self._draw(limit, folds, seed)
+
+    def _draw(self, limit: int | None, folds: int, seed: int) -> None:
+        """Which photos take part, and in which fold each is held out."""
+        matches = {key: len(found) for key, found in self._matches.items()}
+        order = np.random.default_rng(seed).permutation(list(self._numbers)).tolist()
+        chosen = order[: limit or len(order)]
+        if folds < 2:
+            raise ParamsError(f"folds must be at least 2, got {folds}")
+        if folds > len(chosen):
+            raise ParamsError(f"{folds} folds are more than the {len(chosen)} photos that can be used: give fewer")
+        self.matches = sum(matches.get(key, 0) for key in chosen)
+        if not self.matches:
+            raise DataError(f"none of the {len(chosen)} photos drawn has a matched detection: raise the limit")
+        self.photos = tuple(sorted(chosen))
+        dealt = sorted(chosen, key=lambda key: -matches.get(key, 0))  # stable: the draw decides among equals
+        self.folds = tuple(tuple(sorted(dealt[k::folds])) for k in range(folds))
+
+    @property
+    def _average_precision(self) -> bool:
+        return self.objective in ("ap", "boundary-ap")
+
+    def measure(
+        self,
+        settings: Sequence[CRFParams | None],
+        *,
+        threads: int | None = None,
+        on_photo: Callable[[], None] | None = None,
+    ) -> list[Scores]:
+        """Refine all detections with each of several parameters, and score them.
+
+        Args:
+            settings: the parameters; None stands for no refinement. Those that share lattices save time.
+            threads: over the photos; by default one per processor. The scores are the same for any number.
+            on_photo: called after each photo.
+
+        Returns:
+            One `Scores` per setting.
+
+        Raises:
+            ImageError, DataError: a photo that cannot be read or has another size than annotated.
+        """
+        evidence: dict[int, list[_Evidence]] = {}
+        with ThreadPoolExecutor(threads or cpu_count() or 1) as pool:
+            coming = pool.map(lambda image_id: self._refine(image_id, settings), self.photos)
+            try:
+                for image_id, found in zip(self.photos, coming, strict=True):
+                    evidence[image_id] = found
+                    if on_photo:
+                        on_photo()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [self._scores({key: found[k] for key, found in evidence.items()}) for k in range(len(settings))]
+
+    def _refine(self, image_id: int, settings: Sequence[CRFParams | None]) -> list[_Evidence]:
+        numbers = self._numbers[image_id]
+        if not numbers:
+            return [[] for _ in settings]
+        image, before = self._detected.read(image_id), self._detected.instances(image_id, numbers)
+        refined = iter(refine_each(image, before, [params for params in settings if params is not None]))
+        sides = [before if params is None else next(refined) for params in settings]
+        if self._average_precision:
+            records = [self._detected.records[k] for k in numbers]
+            return [
+                [{**record, "segmentation": mask_to_rle(side.mask(i))} for i, record in enumerate(records)]
+                for side in sides
+            ]
+        annotations = self.dataset.annotations[image_id]
+        truths = [
+            segmentation_to_mask(annotations[self._matches[image_id][k]]["segmentation"], *before.image_size)
+            for k in numbers
+        ]
+        which = ("iou", "boundary-iou").index(self.objective)
+        return [[mask_overlaps(side.mask(i), truth)[which] for i, truth in enumerate(truths)] for side in sides]
+
+    def _scores(self, evidence: Mapping[int, _Evidence]) -> Scores:
+        everything = set(self.photos)
+        return Scores(
+            self._score(evidence, everything),
+            tuple(self._score(evidence, everything - set(fold)) for fold in self.folds),
+            tuple(self._score(evidence, set(fold)) for fold in self.folds),
+        )
+
+    def _score(self, evidence: Mapping[int, _Evidence], image_ids: set[int]) -> float:
+        """NaN where these photos have nothing to measure."""
+        found = [item for key in self.photos if key in image_ids for item in evidence[key]]
+        if self._average_precision:
+            kind: Any = "segm" if self.objective == "ap" else "boundary"
+            return evaluate(self.dataset, found, kind, image_ids=image_ids)["AP"]
+        return float(np.mean(found)) if found else math.nan
+
+
+def batches(points: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive parts of at most `size`."""
+    return (points[start : start + size] for start in range(0, len(points), size))

@@ -1,0 +1,61 @@
+"""The page and its interface, served for real on a loopback address."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+
+import pytest
+
+from crispmask.samples import sample_photos
+
+pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+
+MAX_PIXELS, MAX_UPLOAD = 10_000_000, 3_000_000
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def server() -> str:
+    """Address of a running page with the embedded detector."""
+    from crispmask.app.server import serve
+
+    address: list[str] = []
+    ready = threading.Event()
+
+    def on_ready(found: str) -> None:
+        address.append(found)
+        ready.set()
+
+    options = {"port": 0, "max_pixels": MAX_PIXELS, "max_upload": MAX_UPLOAD, "on_ready": on_ready}
+    threading.Thread(target=serve, kwargs=options, daemon=True).start()
+    assert ready.wait(60), "the page did not start"
+    return address[0]
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A sample photo of a person, as a JPEG file."""
+    return next(p for p in sample_photos() if p.stem == "astronaut").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium: Debian's package, or the one that CHROMIUM names."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium is here: install the package chromium, or name the program in CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()
