@@ -1,6 +1,6 @@
 """The pipeline on a Ray cluster of several node processes on this machine, against a run without one.
 
-    python benchmarks/cluster.py PHOTOS [--annotations GT.json] [--nodes 1 2 3] [--kill-node] [--kill-driver]
+    python benchmarks/cluster.py PHOTOS [--annotations GT.json] [--nodes 2 3] [--kill-node] [--kill-driver]
 
 Starts real clusters (`ray start`, one processor a node, loopback only), runs `crispmask segment --engine ray` on each,
 and compares results.json byte by byte with that of the local run. With --kill-node a worker node of three loses its
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos")
     parser.add_argument("--annotations")
-    parser.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[2, 3])
     parser.add_argument("--kill-node", action="store_true")
     parser.add_argument("--kill-driver", action="store_true")
     parser.add_argument("--photos-per-file", type=int, default=20)

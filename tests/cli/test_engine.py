@@ -1,4 +1,4 @@
-"""The engines as the command line sees them; whole runs on a cluster are in tests/cluster."""
+"""The engines as the command line sees them; whole runs on a cluster are checked by benchmarks/cluster.py."""
 
 from __future__ import annotations
 

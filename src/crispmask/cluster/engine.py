@@ -76,15 +76,15 @@ def end(out: Place) -> None:
         (out / name).remove()
 
 
-def processor_share(going_on: bool) -> float:
+def processor_share() -> float:
     """Processors that a task takes of the cluster.
 
     Raises:
-        ClusterError: too few to go on with an interrupted run, where Ray takes a whole one to leave out what is done.
+        ClusterError: one processor, where detectors and other tasks would wait for each other for ever.
     """
     processors = ray.cluster_resources().get("CPU", 0)
-    if going_on and 0 < processors < 2:
-        raise ClusterError("going on with an interrupted run takes a cluster of two processors, and this one has one")
+    if 0 < processors < 2:
+        raise ClusterError("a cluster of at least two processors is needed, and this one has one: add a machine")
     return 0.5 if processors < SMALL else 1
 
 

@@ -101,7 +101,7 @@ def refine_on_ray(
     resumed = {int(name) for name in before.to_table()[KEY].to_pylist()} if before is not None else set()
     if manifest.photos:
         with connected(address):
-            share = processor_share(bool(resumed))
+            share = processor_share()
             with telling(on_progress, manifest.photos, len(resumed)) as counter:
                 rows = (
                     read_blocks(manifest, share)

@@ -107,7 +107,7 @@ def segment_on_ray(
         before = finished(out)
         resumed = before.count_rows() if before is not None else 0
         with telling(on_progress, manifest.photos, resumed) as counter:
-            rows = _stages(manifest, detector, loaded, settings, counter, gpus, resumed > 0)
+            rows = _stages(manifest, detector, loaded, settings, counter, gpus)
             write_once(rows, out, photos_per_file, RESULT)
         objects, failed = check_rows(out / TABLE, manifest.photos)
         done = manifest.photos - len(failed)
@@ -176,10 +176,9 @@ def _stages(
     settings: Settings,
     counter: Any,
     gpus: float | None,
-    going_on: bool,
 ) -> ray.data.Dataset:
     """Manifest, pixels, detections, refined rows: the lazy data set that `write_once` runs."""
-    share = processor_share(going_on)
+    share = processor_share()
     if gpus is None:
         usable = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
         gpus = 1 if usable and ray.cluster_resources().get("GPU", 0) else 0
