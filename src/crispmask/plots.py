@@ -1,4 +1,5 @@
-"""Figures of numbers, all in one style: heat maps, curves with bands, and points. Written as PNG (extra ``tune``).
+"""Figures of numbers, all in one style: heat maps, curves with bands, and points. Written as PNG (extra ``tune`` or
+``torch``).
 
 Colours are those of M. Okabe and K. Ito, and cividis for heat maps: both can be told apart by colour-blind readers.
 Lines differ in their markers too.

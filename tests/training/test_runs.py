@@ -27,7 +27,7 @@ from crispmask.training.data import TrainingSet, read_data  # noqa: E402
 from crispmask.training.loop import train  # noqa: E402
 from crispmask.training.validation import Validation  # noqa: E402
 
-CONFIG = TrainingConfig(steps=4, batch_size=1, warmup=2, variant="lite0", channels=16, size=128, evaluate_every=2)
+CONFIG = TrainingConfig(steps=4, batch_size=1, warmup=2, channels=16, size=128, evaluate_every=2)
 
 KILLED = """
     import json, os, sys
@@ -145,18 +145,10 @@ def test_two_processes_share_the_samples_and_keep_the_same_weights(tiny_coco, da
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = dataclasses.replace(CONFIG, steps=2, batch_size=2)
-    group = {
-        "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group["OMP_NUM_THREADS"] = "1"
     running = [
-        start(
-            SHARED, *tiny_coco, tmp_path, json.dumps(asdict(config)), RANK=r, LOCAL_RANK=r, OMP_NUM_THREADS="1", **group
-        )
-        for r in "01"
+        start(SHARED, *tiny_coco, tmp_path, json.dumps(asdict(config)), RANK=r, LOCAL_RANK=r, **group) for r in "01"
     ]
     assert [process.wait() for process in running] == [0, 0]
     first, second = (json.loads((tmp_path / f"seen{r}.json").read_text()) for r in (0, 1))
@@ -178,7 +170,7 @@ def test_a_batch_that_cannot_be_shared(data, tmp_path, monkeypatch):
 def test_validation_sets_that_say_nothing(tiny_coco, data, validation, tmp_path):
     assert validation.labels == {1: 1, 2: 2}
     assert Validation.read(*tiny_coco, data.names, ["square"]).labels == {2: 2}
-    with pytest.raises(DataError, match="has no object of square to evaluate on"):
+    with pytest.raises(DataError, match="has no object of square to validate on"):
         Validation.read(validation.dataset.path, tiny_coco[1], data.names, ["square"])
     with pytest.raises(DataError, match=r"does not exist \(1 of 1 annotated photos are missing\)"):
         Validation.read(validation.dataset.path, tmp_path, data.names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from crispmask.detectors.canvas import network_input
 from crispmask.detectors.onnx import FORMAT
@@ -58,6 +61,7 @@ def export_onnx(
     """
     model, names = load_checkpoint(checkpoint, focus)
     min_size, max_size = min_size or model.transform.min_size[-1], max_size or model.transform.max_size
+    fold_batch_norm(model)
     network = InferenceNetwork(model).eval()
     example = torch.from_numpy(_noise(320, 448))
     with replacing(output) as partial:
@@ -128,6 +132,21 @@ def check_export(
     if worst["boxes"] > 1 or worst["scores"] > 0.02 or worst["masks"] > 0.02:
         raise ModelError(f"the exported file disagrees with torch: largest differences {worst}")
     return worst
+
+
+def fold_batch_norm(model: nn.Module) -> None:
+    """Put every batch norm that follows a convolution into its weights, in place.
+
+    The exporter would do so itself for some of them, and then the weights that are rounded to float16 would not be
+    those of the network that the file is compared with.
+    """
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
+                statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+                setattr(parent, name, nn.Identity())
 
 
 def halve_weights(graph: onnx.ModelProto) -> None:

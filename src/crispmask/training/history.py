@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crispmask.files import replacing, write_text
+from crispmask.files import write_text
+from crispmask.plots import Axis, Line, Panel, draw_panels
 
 LOG, VALIDATION, CURVES = "log.csv", "validation.csv", "curves.png"
 
@@ -38,33 +39,24 @@ class Table:
 
 def draw_curves(folder: Path) -> None:
     """Draw ``curves.png`` from the tables in a run's folder: loss, and mask AP where there is a validation set."""
-    from matplotlib.figure import Figure
-
     losses = _columns(folder / LOG)
     if not losses:
         return
     steps = losses.pop("step")
     losses.pop("seconds", None)
-    total = [sum(row) for row in zip(*losses.values(), strict=True)]
     span = max(1, len(steps) // 100)
+    curves = {"total": [sum(row) for row in zip(*losses.values(), strict=True)], **losses}
+    lines = [
+        Line(steps, _smooth(values, span), name.removeprefix("loss_").replace("_", " "))
+        for name, values in curves.items()
+    ]
+    panels = [Panel(Axis("step"), Axis("loss" if span == 1 else f"loss, mean of {span} steps"), lines, "Losses")]
     evaluations = _columns(folder / VALIDATION)
-
-    figure = Figure(figsize=(10 if evaluations else 5.5, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
-    axes[0].plot(steps, _smooth(total, span), color="black", label="total")
-    for name, values in losses.items():
-        axes[0].plot(steps, _smooth(values, span), linewidth=1, label=name.removeprefix("loss_").replace("_", " "))
-    axes[0].set(xlabel="step", ylabel="loss" if span == 1 else f"loss, mean of {span} steps", ylim=(0, None))
     if evaluations:
         at = evaluations.pop("step")
-        for name, values in evaluations.items():
-            axes[1].plot(at, [100 * value for value in values], marker="o", markersize=3, label=name)
-        axes[1].set(xlabel="step", ylabel="mask AP on the validation set, percent", ylim=(0, 100))
-    for one in axes:
-        one.grid(alpha=0.3)
-        one.legend(fontsize="small")
-    with replacing(folder / CURVES) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+        lines = [Line(at, 100 * np.array(values), name) for name, values in evaluations.items()]
+        panels.append(Panel(Axis("step"), Axis("mask AP, percent"), lines, "Validation set"))
+    draw_panels(folder / CURVES, panels)
 
 
 def _columns(path: Path) -> dict[str, list[float]]:
