@@ -103,10 +103,10 @@ def draw_panels(path: str | Path, panels: Sequence[Panel], columns: int = 2) -> 
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     with _figure(path, columns * _PANEL[0], rows * _PANEL[1]) as figure:
-        grid = figure.subplots(rows, columns, squeeze=False).flat
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, panel in zip(grid, panels, strict=False):
             _draw_panel(axes, panel)
-        for axes in list(grid)[len(panels) :]:
+        for axes in grid[len(panels) :]:
             axes.set_axis_off()
 
 
@@ -190,7 +190,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             axes.plot(x, y, color=colour, linewidth=0.9, label=line.label)
             continue
         shown = marker if panel.points or len(x) <= _MARKED else ""
-        axes.plot(x, y, "" if panel.points else "-", color=colour, marker=shown, label=line.label)
+        axes.plot(x, y, color=colour, marker=shown, linestyle="none" if panel.points else "-", label=line.label)
         if line.band is not None:
             axes.fill_between(x, *(np.asarray(side, np.float64) for side in line.band), color=colour, alpha=0.18, lw=0)
     for k, (label, level) in enumerate((panel.levels or {}).items()):
@@ -211,12 +211,15 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
 
 def _plain_ticks(axes: Any, panel: Panel) -> None:
     """A logarithmic axis with the measured values on it, where they are few; numbers instead of powers."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     values = sorted({float(v) for line in panel.lines for v in np.asarray(line.x, np.float64)})
     if len(values) <= 8:
         axes.set_xticks(values)
         axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     formatter = FuncFormatter(lambda value, _: _text(value))
     axes.xaxis.set_major_formatter(formatter)
 

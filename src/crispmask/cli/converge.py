@@ -157,8 +157,8 @@ def _show(quantiles: Mapping[str, Mapping[str, float]], follow: int, objects: in
     from rich import box
     from rich.table import Table
 
-    title = f"Iterations until a mask is settled, {count(objects, 'object')} of {count(photos, 'photo')}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", title_justify="left")
+    say(f"Iterations until a mask is settled, {count(objects, 'object')} of {count(photos, 'photo')}", style="bold")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     names = {"settled": "no label changes", "nearly_settled": "under 0.1 % does"}
     for quantile in quantiles["settled"]:

@@ -198,6 +198,10 @@ def _report(outcome: Outcome, names: list[str], method: str, output: Path) -> No
         f"Expect        {held_out:.2f} %, {held_out - unrefined:+.2f} against no refinement, {held_out - start:+.2f} "
         "against the start: chosen without the photos it is measured on"
     )
+    if method == "tpe":
+        say(
+            "              (though TPE proposed its points in sight of all: measure on other photos before you publish)"
+        )
     say(f"Optimism      {100 * outcome.optimism:+.2f}: by how much the best looks better on photos that chose it")
     say(f"Parameters    {output / 'best.toml'}")
     say(f"All points    {output / 'scores.csv'}")
@@ -221,7 +225,7 @@ def _show(outcome: Outcome) -> None:
 
     def row(label: str, photos: int | None, scores: Sequence[float], choice: dict[str, Any], **style: Any) -> None:
         texts = ["" if photos is None else str(photos), *map(_percent, scores)]
-        table.add_row(label, *texts, *[""] * (5 - len(texts)), ", ".join(map(_short, choice.values())), **style)
+        table.add_row(label, *texts, *[""] * (5 - len(texts)), _choice(outcome, choice), **style)
 
     everything = (outcome.unrefined.all, outcome.start.all, outcome.best.scores.all)
     row("all", outcome.photos, everything, outcome.best.values, end_section=True)
@@ -230,6 +234,14 @@ def _show(outcome: Outcome) -> None:
         row(f"fold {k + 1}", fold.photos, scores, fold.chosen, end_section=k + 1 == len(outcome.folds))
     row("mean of folds", None, [outcome.mean(name) for name in ("unrefined", "start", "best", "held_out")], {})
     out.print(table)
+
+
+def _choice(outcome: Outcome, values: dict[str, Any]) -> str:
+    """The values of a point, or where they are too many, its number in the table of all points."""
+    text = ", ".join(map(_short, values.values()))
+    if len(text) <= 16:
+        return text
+    return f"point {[trial.values for trial in outcome.trials].index(values) + 1}"
 
 
 def _words(values: dict[str, Any]) -> str:
