@@ -13,11 +13,13 @@ import argparse
 import filecmp
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -40,13 +42,11 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         self.nodes: list[int] = []
-        self._servers: set[int] = set()
         for k in range(nodes):
             known = self._processes()
             where = ["--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
             self._ray("start", *(where if k == 0 else [f"--address={self.address}"]))
-            self.nodes += [pid for pid in self._processes() - known if "/raylet" in command(pid)]
-            self._servers |= {pid for pid in self._processes() - known if "gcs_server" in command(pid)}
+            self.nodes += [pid for pid in self._processes() - known if "/raylet/raylet " in command(pid)]
 
     def _ray(self, verb: str, *options: str) -> None:
         common = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE}", "--node-ip-address=127.0.0.1")
@@ -55,24 +55,28 @@ class Cluster:
         subprocess.run(line, env=self.environment, check=True, capture_output=True)
 
     def _processes(self) -> set[int]:
-        """Raylets and servers of this cluster."""
-        return {pid for pid in processes() if f"{self.folder}/ray" in command(pid) and "/ray/core/src/" in command(pid)}
+        """What was started with this cluster's own folder."""
+        return {pid for pid in processes() if f"{self.folder}/" in command(pid)}
 
     def kill(self, node: int) -> None:
         """SIGKILL for a node's raylet and everything that it started."""
         raylet = self.nodes.pop(node)
-        for pid in [*descendants(raylet), raylet]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        end([*descendants(raylet), raylet])
 
     def stop(self) -> None:
-        """End the processes that were started here, and no others."""
+        """End the processes of this cluster, and no others."""
         while self.nodes:
             self.kill(0)
-        for pid in self._servers:
+        end(self._processes())
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def end(pids: Iterable[int]) -> None:
+    for pid in pids:
+        try:
             os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
 
 
 def processes() -> list[int]:

@@ -1,7 +1,8 @@
 """What `crispmask refine` costs: objects per second, processor time per object, peak memory by the size of the file.
 
 Each run is a process of its own on a results file that is made larger by repeating photos (as links with new ids) and
-their results, so that a larger file has more photos, not more objects per photo. The first run fills Numba's cache.
+their results, so that a larger file has more photos, not more objects per photo. A smaller one takes its records evenly
+from all photos, since the largest objects set the peak. The first run fills Numba's cache.
 
     python benchmarks/results.py --results detections.json --images val2017 --counts 500,20000
 """
@@ -24,9 +25,10 @@ from crispmask.pipeline.photos import PhotoFolder
 def repeat(records: list[dict], photos: PhotoFolder, count: int, folder: Path) -> Path:
     """A results file of `count` records, and the photos that it is about in the same folder."""
     folder.mkdir()
-    repeated = []
-    for turn in range(-(-count // len(records))):
-        for record in records[: count - len(repeated)]:
+    repeated: list[dict] = []
+    few = [records[k * len(records) // count] for k in range(count)] if count < len(records) else records
+    for turn in range(-(-count // len(few))):
+        for record in few[: count - len(repeated)]:
             key = record["image_id"] + turn * 10**9
             source = photos.path(record["image_id"])
             link = folder / f"{key:012d}{source.suffix}"
@@ -45,8 +47,8 @@ def measure(results: Path, options: list[str]) -> tuple[float, float, float]:
     _, status, used = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"crispmask refine ended with status {status}")
-    peak = used.ru_maxrss / (1 if sys.platform == "darwin" else 1024) / (1024 if sys.platform == "darwin" else 1)
-    return time.perf_counter() - started, used.ru_utime + used.ru_stime, peak
+    megabyte = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss / megabyte
 
 
 def main() -> None:

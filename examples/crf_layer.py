@@ -58,6 +58,9 @@ def main() -> None:
     for name, value in layer.values().items():
         print(f"{name}: true {TRUE[name]:g}, start {START[name]:g}, learnt {value.item():.3f}")
 
+    for name, q in (("start", before), ("learnt", after)):
+        print(f"{name}: {(q.argmax(1) == target.argmax(1)).double().mean():.2%} of the labels are the teacher's")
+
     learnt = {name: value.item() for name, value in layer.values().items()}
     appearance = Bilateral(lab, learnt["theta_alpha"], learnt["theta_beta"], learnt["bilateral_weight"])
     check(DenseCRF(unary[0].numpy(), [appearance, Gaussian(learnt["theta_gamma"], learnt["smoothness_weight"])]))

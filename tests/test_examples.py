@@ -98,9 +98,9 @@ def test_the_layer_learns_the_bandwidths(run_example):
     assert len(true) == 5
     assert (abs(start / true - 1) > 0.3).all()
     assert (abs(learnt / true - 1) < 0.1).all()
-    _, before, after, teacher = _panels(picture, 4)
-    assert not np.array_equal(before, after)
-    assert (after != teacher).mean() < 0.01
+    assert len({panel.tobytes() for panel in _panels(picture, 4)}) > 2
+    assert _percent(text, r"start: ([\d.]+)%") < 99
+    assert _percent(text, r"learnt: ([\d.]+)%") > 99.5
     assert (checks[:, 1] < 0.02).all()
 
 

@@ -29,7 +29,9 @@ def test_the_probe_can_fail():
     assert loaded_by("import scipy") == {"scipy"}
 
 
-@pytest.mark.parametrize("module", ["coco", "colour", "crf", "draw", "image", "instances", "interop", "params"])
+@pytest.mark.parametrize(
+    "module", ["coco", "colour", "crf", "draw", "image", "instances", "interop", "params", "plots"]
+)
 def test_light_modules_stay_light(module):
     assert loaded_by(f"import crispmask.{module}") == set()
 

@@ -158,17 +158,51 @@ def edge_zoom(
     thin, thick = max(2.0, size / 220), max(2.0, size / 170)
     for instances, colour, line in ((before, BEFORE, thin), (after, AFTER, thick)):
         for i in range(len(instances)):
-            mask = instances.mask(i)[y0:y1, x0:x1]
-            if mask.any() and not mask.all():
-                soft = Image.fromarray(mask.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR)
-                distance = _edge_distance(np.asarray(soft) > 0.5)
-                # A dark rim keeps the line readable on pixels of its own colour.
-                _blend(picture, INK, 0.45 * _line(distance, line + 2))
-                _blend(picture, colour, _line(distance, line))
+            _outline(picture, instances.mask(i)[y0:y1, x0:x1], colour, line)
     square = np.full((size, size, 3), INK, np.uint8)
     top, left = (size - h) // 2, (size - w) // 2
     square[top : top + h, left : left + w] = picture
     return square
+
+
+def outline_crop(
+    image: ArrayLike,
+    mask: ArrayLike,
+    place: tuple[int, int, int, int],
+    *,
+    colour: Colour,
+    size: int = 320,
+    fill: float = 0.0,
+) -> NDArray[np.uint8]:
+    """A part of the photo with the contour of one mask.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+        mask: bool (H, W).
+        place: x0, y0, x1, y1 of the part, pixels, half-open.
+        colour: of the contour.
+        size: longer side of the picture, pixels.
+        fill: opacity of the fill, 0 (none) to 1.
+
+    Returns:
+        uint8 (h, w, 3).
+
+    Raises:
+        ShapeError: a mask of another size than the image.
+    """
+    photo, inside = as_image(image), np.asarray(mask, bool)
+    if photo.shape[:2] != inside.shape:
+        raise ShapeError(f"the image has shape {photo.shape[:2]} and the mask {inside.shape} (height, width)")
+    x0, y0, x1, y1 = place
+    scale = size / max(x1 - x0, y1 - y0)
+    w, h = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
+    crop, part = Image.fromarray(np.ascontiguousarray(photo[y0:y1, x0:x1])), inside[y0:y1, x0:x1]
+    picture = np.asarray(crop.resize((w, h), Image.Resampling.LANCZOS)).copy()
+    if fill:
+        soft = Image.fromarray(part.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR)
+        _blend(picture, colour, np.float32(fill) * (np.asarray(soft) > 0.5))
+    _outline(picture, part, colour, max(2.0, size / 150))
+    return picture
 
 
 def largest_change(before: Instances, after: Instances) -> tuple[int, int, int, int] | None:
@@ -271,6 +305,18 @@ def _edge_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _line(distance: NDArray[np.float32], width: float) -> NDArray[np.float32]:
     """Opacity of a line of `width` pixels along the edge: float32 (h, w), smooth at its sides."""
     return np.clip(width / 2 + 0.5 - distance, 0, 1)
+
+
+def _outline(picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, line: float) -> None:
+    """Draw in place the contour of a mask that is scaled to the picture."""
+    if not mask.any() or mask.all():
+        return
+    shape = picture.shape[1], picture.shape[0]
+    soft = Image.fromarray(mask.astype(np.float32)).resize(shape, Image.Resampling.BILINEAR)
+    distance = _edge_distance(np.asarray(soft) > 0.5)
+    # A dark rim keeps the line readable on pixels of its own colour.
+    _blend(picture, INK, 0.45 * _line(distance, line + 2))
+    _blend(picture, colour, _line(distance, line))
 
 
 def _blend(picture: NDArray[np.uint8], colour: Colour, opacity: NDArray[np.float32]) -> None:

@@ -89,9 +89,13 @@ def refine_instances(
     regions = {i: _region(instances, i, params) for i, window in enumerate(instances.windows) if window.mask.any()}
     groups = _overlapping(regions) if joint else [[i] for i in regions]
     windows = list(instances.windows)
+    if threads is not None and threads < 1:
+        raise ValueRangeError(f"threads must be at least 1, got {threads}")
+    threads = threads or cpu_count() or 1
+    spare = max(1, threads // max(1, len(groups)))  # threads for each group: fewer objects than threads share them
 
     def work(group: list[int]) -> list[tuple[int, Window]]:
-        return _refine_group(image, instances, [regions[i] for i in group], group, params)
+        return _refine_group(image, instances, [regions[i] for i in group], group, params, spare)
 
     # The largest first, so that no thread is left alone with it at the end.
     order = sorted(groups, key=lambda group: -sum(regions[i].area for i in group))
@@ -129,7 +133,7 @@ def refine_each(
             if window.mask.any():
                 region = _region(instances, i, params)
                 known = lattices if reuse else None
-                for _, changed in _refine_group(image, instances, [region], [i], params, known):
+                for _, changed in _refine_group(image, instances, [region], [i], params, 1, known):
                     windows[i] = changed
     return [instances.with_windows(windows) for windows in refined]
 
@@ -220,6 +224,7 @@ def _refine_group(
     regions: list[_Region],
     group: list[int],
     params: CRFParams,
+    threads: int,
     lattices: dict[tuple[Any, ...], Bilateral] | None = None,
 ) -> list[tuple[int, Window]]:
     """One CRF over the union of the group's regions, with the background and every instance as labels."""
@@ -228,10 +233,10 @@ def _refine_group(
     odds = [_odds(instances.windows[i], (y0, x0, y1, x1), params) for i in group]
     kernels = _kernels(image[y0:y1, x0:x1], float(np.mean([r.scale for r in regions])), params, lattices)
     if len(group) == 1:
-        probabilities = two_label_marginals(odds[0], kernels, params.iterations)[None]
+        probabilities = two_label_marginals(odds[0], kernels, params.iterations, threads=threads)[None]
     else:
         crf = DenseCRF(unary_energies(np.stack(odds)), kernels)
-        probabilities = _against_rivals(crf.run(params.iterations).marginals)
+        probabilities = _against_rivals(crf.run(params.iterations, threads=threads).marginals)
     refined = []
     for i, probability in zip(group, probabilities, strict=True):
         window = Window(np.clip(probability, 0, 1), y0, x0)
@@ -291,11 +296,8 @@ def _against_rivals(marginals: NDArray[np.float32]) -> NDArray[np.float32]:
     return marginals[1:] / np.maximum(marginals[1:] + rival, np.finfo(np.float32).tiny)
 
 
-def _map(work: Callable[[list[int]], T], items: Iterable[list[int]], threads: int | None) -> Iterable[T]:
-    items = list(items)
-    count = min(threads or cpu_count() or 1, len(items))
-    if threads is not None and threads < 1:
-        raise ValueRangeError(f"threads must be at least 1, got {threads}")
+def _map(work: Callable[[list[int]], T], items: Sequence[list[int]], threads: int) -> Iterable[T]:
+    count = min(threads, len(items))
     if count <= 1:
         return [work(item) for item in items]
     with ThreadPoolExecutor(count) as pool:

@@ -12,7 +12,7 @@ from crispmask import __version__
 from crispmask.cli import command
 from crispmask.errors import CrispmaskError
 
-VERBS = ["demo", "segment", "evaluate", "tune", "converge", "train", "doctor"]
+VERBS = ["demo", "segment", "evaluate", "report", "tune", "converge", "train", "doctor"]
 HEAVY = ("numpy", "numba", "torch", "onnxruntime", "supervision", "scipy", "PIL", "faster_coco_eval")
 
 
@@ -39,7 +39,7 @@ def test_every_help(invoke, verb, flag):
     assert f"{verb} [OPTIONS]" in result.stdout
 
 
-@pytest.mark.parametrize("verb", ["segment", "evaluate", "tune", "converge", "train"])
+@pytest.mark.parametrize("verb", ["segment", "evaluate", "report", "tune", "converge", "train"])
 def test_a_verb_alone_shows_its_help(invoke, verb):
     assert "[OPTIONS]" in invoke(verb).output
 

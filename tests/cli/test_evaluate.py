@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -37,13 +39,57 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def test_json_is_what_evaluate_measures(invoke, files):
     result = invoke("evaluate", files["exact"], f"moved={files['shifted']}", "-a", files["gt"], "--json")
-    table = json.loads(result.stdout)
+    content = json.loads(result.stdout)
+    assert (content["images"], content["objects"], content["matched"]) == (1, 2, 2)
+    table = content["results"]
     assert list(table) == ["exact", "moved"]
     for name, file in (("exact", "exact"), ("moved", "shifted")):
         for kind in ("segm", "boundary", "bbox"):
             expected = evaluate(files["gt"], files[file], kind)
-            assert table[name][kind] == {k: None if math.isnan(v) else v for k, v in expected.items()}
+            values = {k: v for k, v in table[name][kind].items() if k != "change"}
+            assert values == {k: None if math.isnan(v) else v for k, v in expected.items()}
     assert table["moved"]["segm"]["AP"] < table["exact"]["segm"]["AP"] == pytest.approx(1)
+    change = table["moved"]["segm"]["change"]["AP"]
+    assert change == {"value": table["moved"]["segm"]["AP"] - table["exact"]["segm"]["AP"], "low": None, "high": None}
+    # 30 of 36 columns and 50 of 56
+    assert table["moved"]["matched"]["IoU"] == pytest.approx((27 / 33 + 47 / 53) / 2)
+
+
+def test_bootstrap_and_classes_in_every_format(invoke, files):
+    """One image: every resample is the data set itself, so that intervals have no width."""
+    command = ["evaluate", files["exact"], files["shifted"], "-a", files["gt"], "--per-class", "--bootstrap", "10"]
+    content = json.loads(invoke(*command, "--json").stdout)
+    change = content["results"]["shifted"]["segm"]["change"]["AP"]
+    assert change["low"] == change["high"] == pytest.approx(change["value"])
+    assert content["bootstrap"] == {"resamples": 10, "seed": 0}
+    assert content["classes"]["person"]["results"]["shifted"]["segm"] == content["results"]["shifted"]["segm"]
+    assert content["classes"]["dog"]["objects"] == 0
+
+    rows = list(csv.DictReader(io.StringIO(invoke(*command, "--csv").stdout)))
+    (row,) = [
+        r for r in rows if (r["class"], r["result"], r["kind"], r["metric"]) == ("person", "shifted", "segm", "AP")
+    ]
+    assert [float(row[k]) for k in ("change", "low", "high")] == pytest.approx([change["value"]] * 3)
+    assert len(rows) == 3 * 2 * 20  # all and two classes, two results, 3 x 6 + 2 metrics
+
+    markdown = invoke(*command, "--markdown").stdout
+    points = 100 * change["value"]
+    assert f"({points:+.1f} [{points:+.2f}, {points:+.2f}])** |" in markdown
+    assert "| person | 2 | 100.0 |" in markdown
+    assert "paired bootstrap over 1 images, 10 resamples, seed 0" in markdown
+    for block in markdown.split("\n\n")[:-1]:
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+    lines = [line.split() for line in invoke(*command).stdout.splitlines()]
+    assert ["from", f"{points:+.2f}"] in [line[:2] for line in lines]
+    assert any(line[:2] == ["person", "2"] for line in lines)
+    assert not any(line[:1] == ["dog"] for line in lines)  # nothing is annotated
+
+
+def test_one_result_has_nothing_to_be_resampled_against(invoke, files):
+    result = invoke("evaluate", files["exact"], "-a", files["gt"], "--bootstrap", "10", "--json")
+    assert "--bootstrap has no effect" in result.stderr
+    assert json.loads(result.stdout)["bootstrap"] is None
 
 
 def test_table(invoke, files):
@@ -63,8 +109,8 @@ def test_table(invoke, files):
 def test_category(invoke, files):
     person = json.loads(invoke("evaluate", files["exact"], "-a", files["gt"], "--category", "person", "--json").stdout)
     dog = json.loads(invoke("evaluate", files["exact"], "-a", files["gt"], "--category", "dog", "--json").stdout)
-    assert person["exact"]["segm"]["AP"] == pytest.approx(1)
-    assert dog["exact"]["segm"]["AP"] is None
+    assert person["results"]["exact"]["segm"]["AP"] == pytest.approx(1)
+    assert dog["results"]["exact"]["segm"]["AP"] is None
 
 
 def test_images_without_detections_are_pointed_out(invoke, files, tmp_path):
@@ -95,6 +141,9 @@ def test_refusals(refused, files, tmp_path):
     assert "cannot read" in refused("evaluate", tmp_path / "gone.json", "-a", files["gt"])
     assert "is not a COCO annotation file" in refused("evaluate", files["exact"], "-a", files["exact"])
     assert "is not a COCO results file" in refused("evaluate", files["gt"], "-a", files["gt"])
+    assert "choose one of --json, --markdown and --csv" in refused(
+        "evaluate", files["exact"], "-a", files["gt"], "--json", "--csv"
+    )
     assert "two results are named 'x'" in refused(
         "evaluate", f"x={files['exact']}", f"x={files['shifted']}", "-a", files["gt"]
     )

@@ -12,7 +12,8 @@ def torch_home(tmp_path, monkeypatch):
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
-def test_list_says_what_is_here(invoke, torch_home):
+def test_list_says_what_is_here(invoke, torch_home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no cell wraps
     torch_home.mkdir(parents=True)
     (torch_home / weights_of(NAMES[1]).file_name).touch()
     result = invoke("models", "list")

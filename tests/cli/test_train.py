@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from crispmask.params import CRFParams
 from crispmask.training.config import TrainingConfig
 
 
@@ -62,6 +63,20 @@ def test_what_is_passed_on(invoke, calls, data, tmp_path):
     ]
     assert "7 detections in ONNX Runtime and torch: boxes within 0.0001 px" in result.stdout
     assert f"--detector {out / 'model.onnx'}" in result.stdout
+
+
+def test_a_crf_that_was_trained_along(invoke, calls, data, tmp_path, monkeypatch):
+    import crispmask.training.joint
+
+    monkeypatch.setattr(crispmask.training.joint, "learnt_params", lambda checkpoint: CRFParams(theta_beta=7.25))
+    out = tmp_path / "out"
+    out.mkdir()
+    result = invoke("train", *data, "-o", out, "--crf", "--crf-iterations", "3")
+    assert result.exit_code == 0, result.output
+    assert calls[0][2] == replace(TrainingConfig(), crf=True, crf_iterations=3)
+    assert CRFParams.from_toml(out / "crf.toml").theta_beta == 7.25
+    assert "theta_beta 7.25" in result.stdout
+    assert f"--params {out / 'crf.toml'}" in result.stdout
 
 
 def test_several_sets(invoke, calls, data, tmp_path):

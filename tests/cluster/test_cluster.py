@@ -23,9 +23,9 @@ FILES = ("results.json", "results_before.json", "images.json", "provenance.json"
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Two node processes, and this one connected to them."""
-    node = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args=node)
-    nodes.add_node(**{key: value for key, value in node.items() if key != "include_dashboard"})
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000, "node_ip_address": "127.0.0.1"}
+    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    nodes.add_node(**node)
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
     assert len(ray.nodes()) == 2
     yield
@@ -67,7 +67,7 @@ def test_interrupted_and_continued(cluster, folder, tmp_path, monkeypatch):
     assert report.failures[0].path == Path("c.jpg")
     assert report.failures[0].reason.startswith(f"{folder / 'c.jpg'} is damaged or cut short")
     assert sorted(p.name for p in out.iterdir()) == sorted((*FILES, "photos.parquet"))
-    rows = ds.dataset(out / "photos.parquet").to_table().sort_by("file_name").to_pylist()
+    rows = ds.dataset(out / "photos.parquet", format="parquet").to_table().sort_by("file_name").to_pylist()
     assert [row["file_name"] for row in rows] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert sum(row["objects"] for row in rows) == report.objects > 0
 

@@ -88,3 +88,57 @@ def detection(random: np.random.Generator, image_id: int, category: int, mask: n
         "bbox": [float(v) for v in reference.toBbox(encoded)],
         "segmentation": encoded,
     }
+
+
+@pytest.fixture(scope="session")
+def cheap() -> Callable[[int], tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Makes, for a seed, a tiny annotation file's content and results that are hard on an evaluator.
+
+    Crowds, equal scores, objects that share a place, areas on the edges of the size classes, categories that only one
+    side knows or that nobody uses, images without anything; sometimes no object or no detection at all.
+    """
+
+    def make(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        random = np.random.default_rng(seed)
+        images = [{"id": k, "file_name": f"{k}.jpg", "height": 120, "width": 130} for k in (3, 8, 9, 40)]
+        annotations: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
+        places = [_place(random) for _ in range(5)]
+        spots = [(int(random.choice([3, 8, 9])), int(random.choice([1, 2, 5])), int(random.integers(5)))]
+        spots *= int(random.integers(1, 3))  # two objects in one place, now and then
+        spots += [(int(random.choice([3, 8, 9])), int(random.choice([1, 2, 5])), k % 5) for k in range(7)]
+        for image_id, category, k in spots if random.random() < 0.95 else []:
+            mask = _rectangle(places[k], random)
+            encoded = rle(mask)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category,
+                    "iscrowd": int(random.random() < 0.15),
+                    "area": float(random.choice([mask.sum(), 32**2, 96**2])),
+                    "bbox": [float(v) for v in reference.toBbox(encoded)],
+                    "segmentation": encoded,
+                }
+            )
+        for image_id, category, k in spots * 2 if random.random() < 0.95 else []:
+            if random.random() < 0.2:
+                image_id, category = int(random.choice([3, 8, 9])), int(random.choice([1, 2, 7]))
+            made = detection(random, image_id, category, _rectangle(places[k], random))
+            results.append({**made, "score": float(random.choice([0.2, 0.5, 0.9]))})
+        categories = [{"id": k, "name": f"c{k}"} for k in (1, 2, 5, 6)]
+        return {"images": images, "annotations": annotations, "categories": categories}, results
+
+    return make
+
+
+def _place(random: np.random.Generator) -> tuple[int, int, int, int]:
+    side = int(random.choice([8, 32, 50, 96]))
+    return int(random.integers(0, 20)), int(random.integers(0, 30)), side, side
+
+
+def _rectangle(place: tuple[int, int, int, int], random: np.random.Generator) -> np.ndarray:
+    y, x, h, w = (np.array(place) + random.integers(-2, 3, 4)).clip(0).tolist()
+    mask = np.zeros((120, 130), bool)
+    mask[y : y + max(h, 1), x : x + max(w, 1)] = True
+    return mask

@@ -3,12 +3,23 @@ from __future__ import annotations
 import copy
 import json
 
+import faster_coco_eval
 import numpy as np
 import pytest
+from faster_coco_eval.core import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from crispmask.coco import CocoDataset, evaluate, mask_to_rle, read_results, segmentation_to_mask, write_results
+from crispmask.coco import (
+    CocoDataset,
+    evaluate,
+    mask_to_rle,
+    read_results,
+    segmentation_to_mask,
+    segmentation_to_rle,
+    write_results,
+)
+from crispmask.coco.columns import truth_columns
 from crispmask.errors import DataError, ParamsError
 
 NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
@@ -42,6 +53,89 @@ def test_equals_pycocotools(synthetic, seed, iou_type):
     ours = evaluate(path, results, iou_type)
     assert same(ours, pycocotools(path, results, iou_type))
     assert 0 < ours["AP"] < 1
+
+
+def quick(content, results, iou_type) -> dict[str, float]:
+    """pycocotools, or for boundaries faster-coco-eval, without files."""
+    if iou_type == "boundary":
+        truth, found = (faster_coco_eval.COCO(copy.deepcopy(content)) for _ in range(2))
+        found.dataset["annotations"] = [
+            {**r, "id": k, "iscrowd": 0, "area": float(mask_api.area(r["segmentation"]))}
+            for k, r in enumerate(copy.deepcopy(results), start=1)
+        ]
+        found.createIndex()
+        run = faster_coco_eval.COCOeval_faster(truth, found, "boundary")
+    else:
+        truth, found = COCO(), COCO()
+        truth.dataset = copy.deepcopy(content)
+        found.dataset = {**copy.deepcopy(content), "annotations": []}
+        for k, record in enumerate(copy.deepcopy(results), start=1):
+            _, _, w, h = record["bbox"]
+            area = w * h if iou_type == "bbox" else float(mask_api.area(record["segmentation"]))
+            found.dataset["annotations"].append({**record, "id": k, "iscrowd": 0, "area": area})
+        truth.createIndex()
+        found.createIndex()
+        run = COCOeval(truth, found, iou_type)
+        run.params.maxDets = [100]
+    run.evaluate()
+    run.accumulate()
+    precision = run.eval["precision"][..., -1]
+    parts = (precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., a] for a in (1, 2, 3)))
+    return dict(zip(NAMES, (p[p > -1].mean() if (p > -1).any() else np.nan for p in parts), strict=True))
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_equals_the_peers_on_200_hard_little_sets(cheap, tmp_path, block):
+    different = set()
+    for seed in range(20 * block, 20 * block + 20):
+        content, results = cheap(seed)
+        path = tmp_path / f"{seed}.json"
+        path.write_text(json.dumps(content))
+        dataset = CocoDataset.from_file(path)
+        for iou_type in ("segm", "bbox", "boundary")[: 2 if seed % 4 else 3]:
+            ours = evaluate(dataset, results, iou_type)
+            assert same(ours, quick(content, results, iou_type)), (seed, iou_type)
+            different.add(round(ours["AP"], 9))
+    assert len(different) > 20
+
+
+def test_equals_pycocotools_on_photos(shared_data):
+    """The detections are the annotated masks of the COCO subset, shifted, with scores that have ties."""
+    path = shared_data / "coco" / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    random, sizes = np.random.default_rng(0), {i["id"]: (i["height"], i["width"]) for i in content["images"]}
+    results = []
+    for record in content["annotations"][::5]:
+        mask = np.roll(segmentation_to_mask(record["segmentation"], *sizes[record["image_id"]]), 3, axis=1)
+        encoded = mask_to_rle(mask)
+        box = [float(v) for v in mask_api.toBbox(encoded)]
+        score = round(float(random.random()), 2)
+        keys = ("image_id", "category_id")
+        results.append({**{k: record[k] for k in keys}, "score": score, "bbox": box, "segmentation": encoded})
+    for iou_type in ("segm", "bbox"):
+        assert same(evaluate(path, results, iou_type), pycocotools(path, results, iou_type))
+    some = [image["id"] for image in content["images"][:40]]
+    for key in ("images", "annotations"):
+        content[key] = [r for r in content[key] if r.get("image_id", r["id"]) in some]
+    for record in content["annotations"]:
+        record["segmentation"] = segmentation_to_rle(record["segmentation"], *sizes[record["image_id"]])
+    results = [record for record in results if record["image_id"] in some]
+    assert same(evaluate(path, results, "boundary", image_ids=some), quick(content, results, "boundary"))
+
+
+def test_at_most_100_detections_of_an_image_and_category_count(tmp_path, cheap):
+    content, _ = cheap(3)
+    mask = np.zeros((120, 130), bool)
+    mask[5:40, 5:40] = True
+    truth = {"id": 1, "image_id": 3, "category_id": 1, "iscrowd": 0, "area": 1225.0, "bbox": [5.0, 5.0, 35.0, 35.0]}
+    content["annotations"] = [{**truth, "segmentation": mask_to_rle(mask)}]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    wrong = [
+        {"image_id": 3, "category_id": 1, "score": 0.9, "bbox": [100, 100, 9, 9], "segmentation": mask_to_rle(~mask)}
+    ]
+    right = {**wrong[0], "score": 0.5, "segmentation": mask_to_rle(mask)}
+    assert evaluate(tmp_path / "a.json", [*wrong * 99, right])["AP"] == pytest.approx(0.01)
+    assert evaluate(tmp_path / "a.json", [*wrong * 100, right])["AP"] == 0
 
 
 def test_chosen_categories_and_images(synthetic):
@@ -122,6 +216,36 @@ def boundary_iou(a: np.ndarray, b: np.ndarray) -> float:
         mask & ~binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1] for mask in (a, b)
     ]
     return (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
+
+
+@pytest.mark.parametrize("size", [(375, 500), (225, 300), (90, 41), (17, 230), (3, 3), (1, 40)])
+def test_boundaries_follow_the_reference(size, tmp_path):
+    """Sizes whose 2 % of the diagonal end in a half, are below a pixel, or exceed a side; holes and parts."""
+    from scipy.ndimage import binary_erosion
+
+    random = np.random.default_rng(sum(size))
+    masks = [random.random(size) < share for share in (0.02, 0.5, 0.98, 1.1)]
+    block = np.ones(size, bool)
+    block[size[0] // 2, size[1] // 2] = block[0, 0] = False
+    masks += [block, np.roll(block, 7, axis=1), np.zeros(size, bool)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": size[0], "width": size[1]}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": 1, "segmentation": mask_to_rle(mask), "iscrowd": 0}
+            for k, mask in enumerate(masks, start=1)
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    ours = truth_columns(CocoDataset.from_file(tmp_path / "a.json"), [1], [1], masks=True, boxes=False).masks.boundaries
+    for k, mask in enumerate(masks):
+        pixels = np.zeros(mask.size, bool)
+        for s in range(ours.first[k], ours.first[k] + ours.count[k]):
+            pixels[ours.starts[s] : ours.ends[s]] = True
+        distance = max(1, round(0.02 * np.hypot(*size)))
+        inner = binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1]
+        assert np.array_equal(pixels.reshape(size[::-1]).T, mask & ~inner), k
+        assert ours.area[k] == (mask & ~inner).sum()
 
 
 @pytest.mark.parametrize("shift", [1, 2, 3, 5])

@@ -5,7 +5,6 @@ import io
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,6 +124,7 @@ def test_results_without_names(truth, tmp_path):
 
 def test_yolo_is_what_opencv_fills(truth, photos, tricky_masks):
     """Ultralytics fills polygons by OpenCV, which also draws their outline: nothing is more than a pixel off."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed (extra bench)")
     convert(truth, truth.parent / "t", to="yolo")
     assert sorted(p.name for p in (truth.parent / "t" / "labels").iterdir()) == sorted(
         [*(f"{name}.txt" for name in tricky_masks), "sub"]

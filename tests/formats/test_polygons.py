@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,7 +24,14 @@ def window(mask: np.ndarray):
     return Instances.from_masks(mask).windows[0]
 
 
-@settings(max_examples=150, deadline=None)
+def distance(point: np.ndarray, ring: np.ndarray) -> float:
+    """Of a point from a closed line."""
+    ends = np.roll(ring, -1, axis=0) - ring
+    place = np.clip(((point - ring) * ends).sum(axis=1) / (ends**2).sum(axis=1), 0, 1)
+    return float(np.linalg.norm(point - ring - place[:, None] * ends, axis=1).min())
+
+
+@settings(max_examples=80, deadline=None)
 @given(MASKS)
 def test_masks_come_back_from_joined_parts(mask):
     parts = outlines(window(mask))
@@ -62,8 +68,7 @@ def test_no_outline_moves_by_more_than_the_tolerance(tolerance):
     exact, simpler = outlines(window(blob)), outlines(window(blob), tolerance)
     for before, after in zip(exact[0], simpler[0], strict=True):
         assert len(after) <= len(before)
-        line = after.astype(np.float32).reshape(-1, 1, 2)
-        assert max(abs(cv2.pointPolygonTest(line, p.tolist(), True)) for p in before) <= tolerance + 1e-5
+        assert max(distance(point, after) for point in before) <= tolerance + 1e-9
     if tolerance >= 1:
         assert len(simpler[0][0]) < len(exact[0][0]) / 3
     changed = drawn([joined(rings).ravel().tolist() for rings in simpler], 120, 160) ^ blob

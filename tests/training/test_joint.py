@@ -76,7 +76,7 @@ def test_photos_without_objects():
 
 def test_the_network_is_what_it_was_but_for_the_loss():
     torch.manual_seed(0)
-    plain = build_model(2, channels=16, pretrained=False)
+    plain = build_model(2, channels=16, pretrained=False, min_size=128, max_size=128)
     joint = copy.deepcopy(plain)
     attach_crf(joint, 2)
     joint = copy.deepcopy(joint)  # as the moving average is

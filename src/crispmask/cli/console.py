@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.text import Text
 
 out = Console(highlight=False)
@@ -35,10 +36,10 @@ def count(n: int, thing: str) -> str:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
+def waiting(what: str) -> Iterator[Status]:
     """A spinner on stderr while something takes its time; nothing where stderr is not a terminal."""
-    with err.status(f"{what} ..."):
-        yield
+    with err.status(f"{what} ...") as status:
+        yield status
 
 
 class RateColumn(ProgressColumn):

@@ -24,6 +24,7 @@ OPTIONAL = {
     "gradio": "app",
     "ray": "cluster",
     "optuna": "tune",
+    "matplotlib": "tune",
 }
 
 

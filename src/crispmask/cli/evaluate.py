@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crispmask.cli import tables
 from crispmask.cli.console import note, out, waiting
-from crispmask.errors import DataError
+from crispmask.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-TYPES: dict[Literal["segm", "boundary", "bbox"], str] = {"segm": "masks", "boundary": "edges", "bbox": "boxes"}
+    from crispmask.coco import CocoDataset
+    from crispmask.coco.comparison import Comparison
 
 
 def evaluate(
@@ -30,36 +28,77 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this category; repeatable."),
     ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also show every category by itself.")] = False,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Resample the images N times for 95 % intervals of the changes; 1000 is plenty."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the resampling.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (fractions, null where undefined).")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables (percent).")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line for each number (fractions).")] = False,
 ) -> None:
     """Compare results with the truth: average precision of masks, their boundaries, and boxes.
 
-    With several results, each is followed by its difference from the first.
+    With several results, each is followed by its change from the first. Matched instances are the objects that the
+    first result finds: their mean IoU and boundary IoU say what happened to the masks themselves.
     """
+    if as_json + as_markdown + as_csv > 1:
+        raise ParamsError("choose one of --json, --markdown and --csv")
     named = name_results(results)
-    with waiting("Reading"):
+    if bootstrap and len(named) == 1:
+        note("There is nothing to compare one result with: --bootstrap has no effect.")
+    _, _, comparison = measure(annotations, named, category, bootstrap if len(named) > 1 else 0, seed)
+    if as_json:
+        typer.echo(tables.as_json(comparison, per_class))
+    elif as_markdown:
+        typer.echo(tables.as_markdown(comparison, per_class))
+    elif as_csv:
+        typer.echo(tables.as_csv(comparison, per_class), nl=False)
+    else:
+        for part in tables.as_tables(comparison, per_class):
+            out.print(part)
+
+
+Records = dict[str, list[dict[str, Any]]]
+
+
+def measure(
+    annotations: Path, named: Mapping[str, Path], categories: Sequence[str] | None, resamples: int, seed: int
+) -> tuple[CocoDataset, Records, Comparison]:
+    """Read and compare the files, with a spinner, and say on stderr what is odd about them."""
+    with waiting("Reading") as status:
         from crispmask.coco import CocoDataset, read_results
-        from crispmask.coco.metrics import evaluate as measure
+        from crispmask.coco.comparison import compare
 
         dataset = CocoDataset.from_file(annotations)
-        records = {name: read_results(path) for name, path in named.items()}
-        ids = None if not category else [_category_id(dataset.categories, name, annotations) for name in category]
-    table: dict[str, dict[str, dict[str, float]]] = {name: {} for name in named}
-    for name, results_of in table.items():
-        for kind, label in TYPES.items():
-            with waiting(f"Comparing the {label} of {name}"):
-                results_of[kind] = measure(dataset, records[name], kind, category_ids=ids, source=str(named[name]))
+        records: Records = {name: read_results(path) for name, path in named.items()}
+        comparison = compare(
+            dataset,
+            records,
+            category_ids=category_ids(dataset, categories),
+            resamples=resamples,
+            seed=seed,
+            sources={name: str(path) for name, path in named.items()},
+            on_step=lambda step: status.update(f"{step} ..."),
+        )
+    _remark(dataset, records, comparison)
+    return dataset, records, comparison
+
+
+def _remark(dataset: CocoDataset, records: Records, comparison: Comparison) -> None:
+    """Say what may be a mistake: images without detections, categories that nobody annotated, missing boxes."""
     for name, found in records.items():
         empty = len(dataset.images) - len({record["image_id"] for record in found} & set(dataset.images))
         if empty:
             note(f"{name} has no detection in {empty} of {len(dataset.images)} images; what is there counts as missed.")
         foreign = sum(record["category_id"] not in dataset.categories for record in found)
         if foreign:
-            note(f"{name} has {foreign} of {len(found)} detections in categories that {annotations} does not have.")
-    if as_json:
-        typer.echo(json.dumps({n: {k: _plain(v) for k, v in kinds.items()} for n, kinds in table.items()}, indent=2))
-    else:
-        _show(table)
+            note(f"{name} has {foreign} of {len(found)} detections in categories that {dataset.path} does not have.")
+    if "bbox" not in comparison.kinds:
+        note("Boxes are left out: a result or the annotations have none.")
 
 
 def name_results(arguments: list[str]) -> dict[str, Path]:
@@ -77,48 +116,16 @@ def name_results(arguments: list[str]) -> dict[str, Path]:
     return named
 
 
-def _category_id(categories: Mapping[int, str], name: str, source: Path) -> int:
-    for key, known in categories.items():
-        if known == name:
-            return key
-    raise DataError(f"{source} has no category {name!r}; it has {', '.join(categories.values())}")
+def category_ids(dataset: CocoDataset, names: Sequence[str] | None) -> list[int] | None:
+    """The ids of categories by name; None for all.
 
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def _show(table: dict[str, dict[str, dict[str, float]]]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    reference, *others = table
-    grid = Table(box=box.SIMPLE_HEAD, title="Average precision, %", title_style="bold", title_justify="left")
-    grid.add_column("", style="dim", no_wrap=True)
-    grid.add_column("", overflow="fold", min_width=8)  # "  change" in one line
-    for metric in table[reference]["segm"]:
-        grid.add_column(metric, justify="right", no_wrap=True)
-    for kind, label in TYPES.items():
-        first = table[reference][kind]
-        grid.add_row(label, Text(reference), *map(_percent, first.values()), end_section=not others)
-        for name in others:
-            values = table[name][kind]
-            changes = [_change(values[metric] - first[metric]) for metric in values]
-            grid.add_row("", Text(name), *map(_percent, values.values()))
-            grid.add_row("", Text("  change", style="dim"), *changes, end_section=name == others[-1])
-    out.print(grid)
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _change(value: float) -> Text:
-    """A difference in percentage points, coloured where it shows."""
-    from rich.text import Text
-
-    if math.isnan(value):
-        return Text("")
-    style = "dim" if abs(value) < 0.0005 else "green" if value > 0 else "red"
-    return Text(f"{100 * value:+.1f}", style=style)
+    Raises:
+        DataError: a name that the data set does not have.
+    """
+    if not names:
+        return None
+    for name in names:
+        if name not in dataset.categories.values():
+            known = ", ".join(dataset.categories.values())
+            raise DataError(f"{dataset.path} has no category {name!r}; it has {known}")
+    return [key for key, name in dataset.categories.items() if name in names]

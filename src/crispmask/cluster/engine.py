@@ -140,7 +140,7 @@ class Counted:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = self.stage(batch)
-        self.counter.add.remote(rows.num_rows, sum(rows["objects"].to_pylist()))
+        ray.get(self.counter.add.remote(rows.num_rows, sum(rows["objects"].to_pylist())))
         return rows
 
 

@@ -188,7 +188,7 @@ def _stages(
         .map_batches(partial(read_photos, base=manifest.base), batch_format="pyarrow", num_cpus=share)
         .map_batches(
             Detect,
-            fn_constructor_args=(detector, loaded.checksum, settings),
+            fn_constructor_args=(detector, loaded.checksum, settings, "cuda" if gpus else "cpu"),
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1),
             num_cpus=None if gpus else share,

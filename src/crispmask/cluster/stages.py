@@ -137,13 +137,15 @@ class Detect:
         detector: as for `load_detector`; a file must be there on every machine.
         checksum: SHA-256 that the weights must have.
         settings: of the run.
+        device: as for `load_detector`.
 
     Raises:
         ModelError: no such model on this machine, or another one.
+        ParamsError: no such device on this machine.
     """
 
-    def __init__(self, detector: str, checksum: str, settings: Settings) -> None:
-        self._detector, self._settings = load_detector(detector, threads=1), settings
+    def __init__(self, detector: str, checksum: str, settings: Settings, device: str = "cpu") -> None:
+        self._detector, self._settings = load_detector(detector, threads=1, device=device), settings
         if self._detector.checksum != checksum:
             raise ModelError(f"the detector {detector} is another file on the machines of the cluster than here")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ class Place:
             raise DataError(f"cannot open {url}: {error}") from None
         if root is None:
             return cls(url, filesystem, filesystem.handler.fs._strip_protocol(url))
-        return cls(url, filesystem, "/".join(part for part in (root.rstrip("/"), parts.path.strip("/")) if part))
+        rest = parts.path.strip("/")
+        return cls(url, filesystem, posixpath.join(root, rest) if rest else root)
 
     @property
     def is_local(self) -> bool:

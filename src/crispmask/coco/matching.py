@@ -5,7 +5,6 @@ Average precision says how good results are as a whole; these pairs say what a r
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.coco.columns import Columns, detection_columns, grouped, truth_columns
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.rle import mask_to_rle, segmentation_to_rle
-from crispmask.errors import DataError
 
 # Width of a boundary as a share of the image's diagonal (Cheng et al., Boundary IoU, CVPR 2021).
 BOUNDARY_DILATION = 0.02
@@ -43,8 +42,9 @@ def match_results(
 ) -> list[Match]:
     """Pair detections with annotated objects of their category, the surest detection first, as COCO's AP does.
 
-    Each detection takes the object with the highest mask IoU that none before it took; crowds are left out. To compare
-    two sides of a refinement, match the side before and measure both against the objects found.
+    Each detection takes the object with the highest mask IoU that none before it took. Crowds, and detections beyond
+    the surest 100 of an image and category, are left out. To compare two sides of a refinement, match the side before
+    and measure both against the objects found.
 
     Args:
         dataset: the ground truth.
@@ -58,27 +58,36 @@ def match_results(
     Raises:
         DataError: an image that the data set does not have, or a segmentation that breaks the format.
     """
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for k, record in enumerate(results):
-        if record["image_id"] not in dataset.images:
-            raise DataError(f"result {k}: {dataset.path} has no image with the id {record['image_id']!r}")
-        if record["score"] >= min_score:
-            groups[record["image_id"], record["category_id"]].append(k)
-    found = []
-    for (image_id, category_id), chosen in groups.items():
-        truths = [
-            (t, record)
-            for t, record in enumerate(dataset.annotations[image_id])
-            if record["category_id"] == category_id and not record["iscrowd"]
-        ]
-        if truths:
-            chosen.sort(key=lambda k: -results[k]["score"])
-            ious = _ious(dataset, image_id, [results[k] for k in chosen], [record for _, record in truths])
-            found += [
-                Match(chosen[row], image_id, truths[column][0], float(ious[row, column]))
-                for row, column in _greedy(ious, min_iou)
-            ]
-    return sorted(found, key=lambda m: m.result)
+    categories, images = list(dataset.categories), list(dataset.images)
+    truth = truth_columns(dataset, categories, images, masks=True, boxes=False)
+    found = detection_columns(
+        dataset, results, categories, images, "results", masks=True, boxes=False, min_score=min_score
+    )
+    partner, ious = partners(truth, found, min_iou)
+    starts = np.cumsum([0, *(len(dataset.annotations[key]) for key in images)])
+    matches = []
+    for row in np.flatnonzero(partner >= 0):
+        image = int(found.group[row]) // len(categories)
+        number = int(truth.number[partner[row]] - starts[image])
+        matches.append(Match(int(found.number[row]), images[image], number, float(ious[row])))
+    return sorted(matches, key=lambda m: m.result)
+
+
+def partners(truth: Columns, found: Columns, min_iou: float = 0.5) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`match_results` of columns with masks: each detection's row of truth, -1 for none, and the IoU with it."""
+    from crispmask.coco import _kernels
+
+    assert truth.masks is not None
+    assert found.masks is not None
+    groups, pairs = grouped(truth.group, found.group)
+    ious = np.empty(len(pairs), np.float64)
+    _kernels.mask_ious(found.masks.stretches, truth.masks.stretches, pairs, truth.crowd, ious)
+    partner = np.full(len(found.group), -1, np.int64)
+    _kernels.pair(groups, ious, truth.crowd, min_iou, partner)
+    own = np.zeros(len(partner))
+    hit = partner[pairs[:, 0]] == pairs[:, 1]
+    own[pairs[hit, 0]] = ious[hit]
+    return partner, own
 
 
 def overlaps(segmentation: Any, truth: Any, height: int, width: int) -> tuple[float, float]:
@@ -105,25 +114,3 @@ def _overlaps(pair: list[dict[str, Any]]) -> tuple[float, float]:
     edges = [api.rleToBoundary(rle, BOUNDARY_DILATION) for rle in pair]
     area, boundary = (float(api.iou([a], [b], [0])[0][0]) for a, b in (pair, edges))
     return area, boundary
-
-
-def _ious(
-    dataset: CocoDataset, image_id: int, found: Sequence[Mapping[str, Any]], truths: Sequence[Mapping[str, Any]]
-) -> np.ndarray:
-    """Mask IoU of every detection with every object: float64 (detections, objects)."""
-    from faster_coco_eval.core import mask as api
-
-    size = dataset.images[image_id].size
-    sides = [[segmentation_to_rle(record.get("segmentation"), *size) for record in side] for side in (found, truths)]
-    return np.asarray(api.iou(*sides, [0] * len(truths)), np.float64).reshape(len(found), len(truths))
-
-
-def _greedy(ious: np.ndarray, min_iou: float) -> list[tuple[int, int]]:
-    """Rows from the first on take the best column that is left, at or above `min_iou`."""
-    left, pairs = ious.copy(), []
-    for row in range(len(left)):
-        column = int(np.argmax(left[row]))
-        if left[row, column] >= max(min_iou, np.finfo(float).tiny):
-            pairs.append((row, column))
-            left[:, column] = -1
-    return pairs

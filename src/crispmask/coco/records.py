@@ -7,7 +7,6 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,11 @@ def whole(record: Mapping[str, Any], key: str, where: str, low: int | None = Non
 
 def number(value: Any, name: str, where: str) -> float:
     """A finite number."""
-    if not isinstance(value, bool) and isinstance(value, int | float):
-        with suppress(OverflowError):
-            if math.isfinite(float(value)):
-                return float(value)
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number beyond floats
+        pass
     raise DataError(f"{where}: {name} must be a finite number, got {value!r}")
 
 

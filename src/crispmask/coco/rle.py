@@ -87,7 +87,8 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str,
         if isinstance(counts, str | bytes):
             return _as_json({"size": [height, width], "counts": counts})
         return _as_json(api.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width))
-    return _as_json(api.merge(api.frPyObjects(_polygons(segmentation, height, width), height, width)))
+    parts = api.frPyObjects(_polygons(segmentation, height, width), height, width)
+    return _as_json(parts[0] if len(parts) == 1 else api.merge(parts))
 
 
 def _as_json(rle: Mapping[str, Any]) -> dict[str, Any]:

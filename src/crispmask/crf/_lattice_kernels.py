@@ -338,8 +338,8 @@ def rename(names, corners):
 def blur(channels: int) -> Any:
     """Blur one or two interleaved channels ((M + 1) * channels,) with (1/2, 1, 1/2) along every axis of `around`.
 
-    Only the vertices from `begin` to `end`: where these are not all, `around` must have one axis. Entry M is the zero of missing vertices. The result is
-    in `values` if the number of axes is even, else in `spare`.
+    Only the vertices from `begin` to `end`: where these are not all, `around` must have one axis. Entry M is the zero
+    of missing vertices. The result is in `values` if the number of axes is even, else in `spare`.
     """
     C = channels
 

@@ -1,4 +1,4 @@
-"""One way to compile: without the GIL, cached between processes where a folder can be written."""
+"""What the kernels are made of: two ways to compile, and operations on vectors of floats."""
 
 from __future__ import annotations
 
@@ -7,40 +7,19 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from crispmask.compiling import jit
 
 # What the filters may do beyond IEEE arithmetic: fuse multiply and add, and sum in vector lanes. Results are the same
 # for every run and number of threads, but may differ in the last bit between processor families.
 _RELAXED = {"contract", "reassoc", "nsz"}
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile on first call, with IEEE arithmetic, so that ties in the lattice break the same way everywhere.
-
-    Numba keeps the machine code in the folder NUMBA_CACHE_DIR, else beside the source, else (a read-only
-    installation) in the user's cache folder. Where none of them can be written, each process compiles anew.
-    """
-    return _compile(function)
-
-
 def relaxed_jit(function: Callable[..., Any]) -> Any:
     """As `jit`, with sums that may be reordered and fused."""
-    return _compile(function, fastmath=_RELAXED)
-
-
-def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    # Numba names machine code after the function and a counter of the process that compiled it. Closures that differ in
-    # a constant only would share a name when they come from the cache of different processes, and one would run in
-    # the other's place; so the constants go into the name.
-    for cell in function.__closure__ or ():
-        if isinstance(cell.cell_contents, int):
-            function.__qualname__ += f"_{cell.cell_contents}"
-    options |= {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # "cannot cache function: no locator available"
-        return njit(**options)(function)
+    return jit(function, fastmath=_RELAXED)
 
 
 @intrinsic

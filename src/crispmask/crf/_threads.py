@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from crispmask.errors import ValueRangeError
@@ -20,7 +21,7 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 def bounds(count: int, parts: int) -> list[tuple[int, int]]:
     """`count` things in `parts` half-open ranges of nearly equal size, in order."""
     edges = [count * part // parts for part in range(parts + 1)]
-    return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def strips(rows: int, width: int) -> list[tuple[int, int]]:

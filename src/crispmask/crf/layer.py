@@ -10,14 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from crispmask.errors import MissingExtraError, ParamsError, ShapeError, ValueRangeError
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ModuleNotFoundError:
+    raise MissingExtraError("torch", "torch") from None
 
 from crispmask.crf._attention import AttentionKernel
 from crispmask.crf._lattice_autograd import LatticeKernel
 from crispmask.crf._smoothness import CutSmoothness, ExactSmoothness
 from crispmask.crf.normalization import Normalization, check
-from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.params import CRFParams
 
 Engine = Literal["exact", "lattice"]

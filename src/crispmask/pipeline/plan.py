@@ -118,7 +118,8 @@ def _records(file: BinaryIO, source: Path, bad: Callable[[str], None]) -> Iterat
     """The records of a results file; where it breaks off, `bad` is told and the records before it count."""
     stream = JsonStream(file, str(source))
     if stream.peek() != "[":
-        raise DataError(f"{source} is not a COCO results file: it must hold a list of records")
+        hint = "; of annotations, crispmask convert makes results" if stream.peek() == "{" else ""
+        raise DataError(f"{source} is not a COCO results file: it must hold a list of records{hint}")
     elements = stream.elements()
     k = 0
     while True:
