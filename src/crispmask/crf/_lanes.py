@@ -76,7 +76,7 @@ def _places(context: Any, builder: Any, kind: Any, array: Any, index: Any, block
     return [builder.gep(first, [ir.Constant(ir.IntType(64), b)]) for b in range(blocks)]
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)
 def load(typingctx: Any, array: Any, i: Any, blocks: Any) -> Any:
     """array[i : i + blocks * WIDTH], `blocks` a constant."""
     count = blocks.literal_value

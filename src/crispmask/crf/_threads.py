@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+from numpy.typing import NDArray
+
 from crispmask.errors import ValueRangeError
 
 # An image of fewer points is one strip: there, handing work out costs more than a thread gains.
@@ -46,7 +48,7 @@ def check(threads: int) -> int:
     return int(threads)
 
 
-def add_up(run: Map, parts: Sequence[Any], threads: int) -> Any:
+def add_up(run: Map, parts: Sequence[Any] | NDArray[Any], threads: int) -> Any:
     """The first of equally long flat arrays, to which the others have been added in order."""
 
     def add(span: tuple[int, int]) -> None:

@@ -145,8 +145,8 @@ class PermutohedralLattice:
         with team(threads) as run:
             for channel, result in zip(array, out, strict=True):
                 run(lambda i: self._kernels.splat(*simplices, channel, *spans[i], parts[i]), range(len(spans)))  # noqa: B023
-                values = add_up(run, parts, threads)
-                blurred, _ = blur(run, kernels.blur(1), values, spare, self.around, threads, reverse=reverse)
+                sums = add_up(run, parts, threads)
+                blurred, _ = blur(run, kernels.blur(1), sums, spare, self.around, threads, reverse=reverse)
                 run(lambda span: self._kernels.gather(*simplices, blurred, self.alpha, *span, result), spans)  # noqa: B023
         return out
 
