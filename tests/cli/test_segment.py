@@ -215,7 +215,7 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
     interrupting.checksum, interrupting.categories = detector.checksum, detector.categories
     out, source = tmp_path / "out", tmp_path / "*.png"
     with monkeypatch.context() as patch:
-        patch.setattr("crispmask.detectors.load_detector", lambda name, threads: interrupting)
+        patch.setattr("crispmask.detectors.load_detector", lambda name, **options: interrupting)
         stopped = invoke("segment", source, "-o", out)
     assert stopped.exit_code == 130
     assert stopped.stderr == "Interrupted: the same command goes on from here.\n"

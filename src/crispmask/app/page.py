@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from functools import wraps
@@ -267,7 +268,7 @@ class _Actions:
         if scene is None:
             raise gr.Error("there is no mask yet: choose a photo first", print_exception=False)
         index, params = _index(which), params_from(values)
-        folder = Path(tempfile.mkdtemp())  # inside the server's own folder, which goes when it ends
+        folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))  # goes when the server ends
         written = work.files(work.refine_scene(scene, params, index), folder)
         params.to_toml(folder / "params.toml")
         return [str(path) for path in (*written, folder / "params.toml")]
