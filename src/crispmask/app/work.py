@@ -172,14 +172,14 @@ def files(after: Instances, folder: Path) -> list[Path]:
         written.append(folder / f"mask_{i + 1}.png")
         Image.fromarray(after.mask(i).astype(np.uint8) * 255).save(written[-1])
     records = instances_to_results(after, 1)
-    outlines = [
+    shapes = [
         {
             "category_id": int(after.category_ids[i]),
             "segmentation": [joined(part).ravel().tolist() for part in outlines(window, OUTLINE_TOLERANCE)],
         }
         for i, window in enumerate(after.windows)
     ]
-    for name, content in (("coco_results.json", records), ("polygons.json", outlines)):
+    for name, content in (("coco_results.json", records), ("polygons.json", shapes)):
         written.append(folder / name)
         written[-1].write_text(json.dumps(content) + "\n", encoding="utf-8")
     return written
