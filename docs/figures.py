@@ -73,8 +73,8 @@ def main() -> None:
         [
             ("success: the hair", edge_zoom(image, *pair(image, detector, learnt), place=(140, 10, 330, 200))),
             (
-                "failure: badge and sleeve fall out",
-                edge_zoom(hopper, *pair(hopper, detector, learnt), place=(60, 20, 480, 600)),
+                "failure: the badge falls out",
+                edge_zoom(hopper, *pair(hopper, detector, learnt), place=(120, 10, 380, 270)),
             ),
             ("the paper's parameters", edge_zoom(image, *pair(image, detector, CRFParams.paper()))),
         ],
