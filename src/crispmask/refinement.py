@@ -208,7 +208,7 @@ def refine_each(
 
 
 def instance_crf(
-    image: NDArray[np.uint8], instances: Instances, i: int, params: CRFParams
+    image: NDArray[np.uint8], instances: Instances, i: int, params: Params
 ) -> tuple[DenseCRF, tuple[int, int]]:
     """The CRF that `refine_instances` runs for one instance, for a look at its inference.
 
@@ -216,7 +216,7 @@ def instance_crf(
         image: uint8 (H, W, 3) RGB.
         instances: of this image.
         i: number of an instance whose mask is not empty.
-        params: of the refinement.
+        params: of the refinement; where learnt ones would leave the mask alone, the CRF of their first setting.
 
     Returns:
         The CRF of the instance's region, label 0 the background and 1 the instance, and the region's first row and
@@ -227,9 +227,9 @@ def instance_crf(
     """
     _check_size(image, instances)
     r = _region(instances, i, params)
-    odds = log_odds(_softened(instances.windows[i], _union([r]), params), params.confidence)
-    kernels = _kernels(image[r.y0 : r.y1, r.x0 : r.x1], r.scale, params)
-    return DenseCRF(unary_energies(odds[None]), kernels), (r.y0, r.x0)
+    member = _member(image, instances, i, r, _union([r]), params)
+    kernels = _kernels(image[r.y0 : r.y1, r.x0 : r.x1], r.scale, member.params)
+    return DenseCRF(unary_energies(member.odds[None]), kernels), (r.y0, r.x0)
 
 
 def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
