@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import cpu_count
@@ -18,6 +18,7 @@ from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
+from crispmask.regions import Rect, Region, overlapping, region_of, union
 from crispmask.unary import is_binary, log_odds, soften, unary_energies
 
 S = TypeVar("S")
@@ -107,8 +108,12 @@ def refine_instances(
     """
     _check_size(image, instances)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
-    regions = {i: _region(instances, i, params) for i, window in enumerate(instances.windows) if window.mask.any()}
-    groups = _overlapping(regions) if joint else [[i] for i in regions]
+    regions = {
+        i: region_of(instances, i, params.context, params.context_min)
+        for i, window in enumerate(instances.windows)
+        if window.mask.any()
+    }
+    groups = overlapping(regions) if joint else [[i] for i in regions]
     windows = list(instances.windows)
     made: list[Decision | None] = [None] * len(instances)
 
@@ -116,7 +121,7 @@ def refine_instances(
     spare = max(1, threads // max(1, len(groups)))  # threads for each group: fewer objects than threads share them
 
     def work(group: list[int]) -> list[tuple[int, Window]]:
-        rect = _union([regions[i] for i in group])
+        rect = union([regions[i] for i in group])
         members = [_member(image, instances, i, regions[i], rect, params) for i in group]
         for i, member in zip(group, members, strict=True):
             made[i] = member.decision
@@ -166,8 +171,8 @@ def explain(
     def decide(i: int) -> Decision | None:
         if not masks.windows[i].mask.any():
             return None
-        region = _region(masks, i, chosen)
-        return _member(image, masks, i, region, _union([region]), chosen).decision
+        region = region_of(masks, i, chosen.context, chosen.context_min)
+        return _member(image, masks, i, region, union([region]), chosen).decision
 
     return list(_map(decide, range(len(masks)), _count(threads)))
 
@@ -198,9 +203,9 @@ def refine_each(
         lattices: dict[tuple[Any, ...], Bilateral] = {}
         for params, windows in zip(settings, refined, strict=True):
             if window.mask.any():
-                region = _region(instances, i, params)
+                region = region_of(instances, i, params.context, params.context_min)
                 known = lattices if reuse else None
-                rect = _union([region])
+                rect = union([region])
                 member = _member(image, instances, i, region, rect, params)
                 for _, changed in _refine_group(image, [member], [i], rect, 1, known):
                     windows[i] = changed
@@ -226,8 +231,8 @@ def instance_crf(
         ShapeError: instances of another image size.
     """
     _check_size(image, instances)
-    r = _region(instances, i, params)
-    member = _member(image, instances, i, r, _union([r]), params)
+    r = region_of(instances, i, params.context, params.context_min)
+    member = _member(image, instances, i, r, union([r]), params)
     kernels = _kernels(image[r.y0 : r.y1, r.x0 : r.x1], r.scale, member.params)
     return DenseCRF(unary_energies(member.odds[None]), kernels), (r.y0, r.x0)
 
@@ -239,64 +244,6 @@ def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
                 *instances.image_size, *image.shape[:2]
             )
         )
-
-
-@dataclass(frozen=True)
-class _Region:
-    """Half-open rectangle of pixels, and the size of the object in it (square root of the box area, pixels)."""
-
-    y0: int
-    x0: int
-    y1: int
-    x1: int
-    scale: float
-
-    @property
-    def area(self) -> int:
-        return (self.y1 - self.y0) * (self.x1 - self.x0)
-
-    def overlaps(self, other: _Region) -> bool:
-        return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
-
-
-def _region(instances: Instances, i: int, params: Params) -> _Region:
-    """The box with its context, widened to the window, cut to the image."""
-    height, width = instances.image_size
-    x0, y0, x1, y1 = (float(v) for v in instances.boxes[i])
-    window = instances.windows[i]
-    if x1 <= x0 or y1 <= y0:  # no usable box: the window itself
-        x0, y0, x1, y1 = window.x, window.y, window.x + window.width, window.y + window.height
-    margin_x = max(params.context * (x1 - x0), params.context_min)
-    margin_y = max(params.context * (y1 - y0), params.context_min)
-    return _Region(
-        max(0, min(int(y0 - margin_y), window.y)),
-        max(0, min(int(x0 - margin_x), window.x)),
-        min(height, max(int(np.ceil(y1 + margin_y)), window.y + window.height)),
-        min(width, max(int(np.ceil(x1 + margin_x)), window.x + window.width)),
-        float(np.sqrt(max(1.0, (x1 - x0) * (y1 - y0)))),
-    )
-
-
-def _overlapping(regions: Mapping[int, _Region]) -> list[list[int]]:
-    """Groups of instances whose regions are connected by overlaps, each in rising order."""
-    groups: list[list[int]] = []
-    for i, region in regions.items():
-        touching = [g for g in groups if any(region.overlaps(regions[j]) for j in g)]
-        groups = [g for g in groups if g not in touching]
-        groups.append(sorted([i, *(j for g in touching for j in g)]))
-    return groups
-
-
-Rect = tuple[int, int, int, int]  # y0, x0, y1, x1
-
-
-def _union(regions: list[_Region]) -> Rect:
-    return (
-        min(r.y0 for r in regions),
-        min(r.x0 for r in regions),
-        max(r.y1 for r in regions),
-        max(r.x1 for r in regions),
-    )
 
 
 @dataclass(frozen=True)
@@ -314,14 +261,14 @@ class _Member:
 
 
 def _member(
-    image: NDArray[np.uint8], instances: Instances, i: int, region: _Region, rect: Rect, params: Params
+    image: NDArray[np.uint8], instances: Instances, i: int, region: Region, rect: Rect, params: Params
 ) -> _Member:
     window = instances.windows[i]
     if isinstance(params, CRFParams):
         probabilities = _softened(window, rect, params)
         return _Member(log_odds(probabilities, params.confidence), params, region.scale, None)
     base = params.settings[0].params
-    own = _union([region])
+    own = union([region])
     probabilities = _softened(window, own, base)
     decision = params.decide(
         image[own[0] : own[2], own[1] : own[3]],
@@ -349,8 +296,8 @@ def try_settings(
         The instance's features, and a window per setting; its own where a setting erases the mask.
     """
     window = instances.windows[i]
-    region = _region(instances, i, params)
-    rect = _union([region])
+    region = region_of(instances, i, params.context, params.context_min)
+    rect = union([region])
     seen = params.observe(
         image[rect[0] : rect[2], rect[1] : rect[3]],
         _softened(window, rect, params.settings[0].params),
