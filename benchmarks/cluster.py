@@ -42,11 +42,15 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         self.nodes: list[int] = []
-        for k in range(nodes):
-            known = self._processes()
-            where = ["--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
-            self._ray("start", *(where if k == 0 else [f"--address={self.address}"]))
-            self.nodes += [pid for pid in self._processes() - known if "/raylet/raylet " in command(pid)]
+        try:
+            for k in range(nodes):
+                known = self._processes()
+                where = ["--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
+                self._ray("start", *(where if k == 0 else [f"--address={self.address}"]))
+                self.nodes += [pid for pid in self._processes() - known if "/raylet/raylet " in command(pid)]
+        except BaseException:
+            self.stop()
+            raise
 
     def _ray(self, verb: str, *options: str) -> None:
         common = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE}", "--node-ip-address=127.0.0.1")
@@ -127,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos")
     parser.add_argument("--annotations")
-    parser.add_argument("--nodes", type=int, nargs="*", default=[2, 3])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[2, 3], help="2 or more")
     parser.add_argument("--kill-node", action="store_true")
     parser.add_argument("--kill-driver", action="store_true")
     parser.add_argument("--photos-per-file", type=int, default=20)
