@@ -4,10 +4,10 @@
         [--detector embedded] [--sweep]
 
 Every annotated object is made as coarse as a detector makes it (28x28 or 14x14 cells over its box, pasted back), or as
-a quick annotator (a polygon of few corners). Every method gets the same window, the box plus the context that `refine`
-takes, and one thread. Those that need a trimap get an unknown band in proportion to the error that was made, which
-`refine` is not told; --sweep also tries the settings that theirs were chosen from. Needs
-`pip install 'crispmask[bench,dev]'`; a peer that is not installed has a row that says so.
+a quick annotator (a polygon of few corners, and such a polygon cut anew by GrabCut). Every method gets the same window,
+the box plus the context that `CRFParams` take, and one thread. Those that need a trimap get an unknown band in
+proportion to the error that was made, which `refine` is not told; --sweep also tries the settings that theirs were
+chosen from. Needs `pip install 'crispmask[bench,dev]'`; a peer that is not installed has a row that says so.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from crispmask import CRFParams, Instances, read_image, refine
+from crispmask.adaptive import default_params, read_params
 from crispmask.coco import CocoDataset, segmentation_to_mask
 from crispmask.coco.matching import mask_overlaps
 from crispmask.detectors import Detector, load_detector
 from crispmask.detectors.paste import paste_window
+from crispmask.refinement import try_settings
 
 MIN_SIDE = 32  # sqrt of the box area, pixels: below, the cells of a 28x28 grid are as fine as the pixels
 POLYGON_TOLERANCE = 0.04  # of sqrt of the box area: people are left with 10 to 20 corners
@@ -99,13 +101,31 @@ def _side(box: np.ndarray) -> float:
     return math.sqrt(float((box[2] - box[0]) * (box[3] - box[1])))
 
 
+GRABCUT = "GrabCut masks"
+
+
+def grabcut_masks(polygons: list[Sample]) -> Iterator[Sample]:
+    """Coarse polygons, cut anew by GrabCut: binary masks with the errors of a colour model."""
+    for sample in polygons:
+        mask = grabcut(sample, band=0.5, iterations=1)
+        if mask.any():
+            yield replace(sample, coarse=replace(Instances.from_masks(mask), boxes=sample.coarse.boxes))
+
+
 # The methods: (sample, settings) -> bool (H, W)
 
 
 def crispmask_refine(sample: Sample, params: str) -> np.ndarray:
     """`crispmask.refine`."""
-    chosen = {"default": CRFParams(), "paper": CRFParams.paper()}[params]
-    return refine(sample.image, sample.coarse, chosen, threads=1).mask(0)
+    return refine(sample.image, sample.coarse, read_params(params), threads=1).mask(0)
+
+
+def best_choice(sample: Sample) -> np.ndarray:
+    """The oracle: of the mask and what the learnt settings make of it, the one nearest to the annotation."""
+    params = default_params()
+    _, windows = try_settings(sample.image, sample.coarse, 0, params)
+    masks = [sample.coarse.mask(0), *(sample.coarse.with_windows([window]).mask(0) for window in windows)]
+    return max(masks, key=lambda mask: sum(mask_overlaps(mask, sample.truth)))
 
 
 def grabcut(sample: Sample, band: float, iterations: int) -> np.ndarray:
@@ -204,6 +224,8 @@ OPENCV = ("cv2", "opencv-contrib-python-headless")
 PYMATTING = ("pymatting", "PyMatting")
 METHODS = (
     Method("crispmask.refine", crispmask_refine, ({"params": "default"},)),
+    Method("best setting for each mask (oracle)", best_choice, ({},)),
+    Method("crispmask.refine, one setting for all", crispmask_refine, ({"params": "crf"},)),
     Method("crispmask.refine, paper's parameters", crispmask_refine, ({"params": "paper"},)),
     Method(
         "GrabCut (OpenCV)", grabcut, _grid({"band": 0.5, "iterations": 1}, band=[0.25, 1, 2], iterations=[5]), *OPENCV
@@ -318,7 +340,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="number of images; by default all")
     parser.add_argument("--detector", help="also the masks that it finds: 'embedded' or an ONNX file")
     parser.add_argument("--sweep", action="store_true", help="also the settings that were tried and not chosen")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only methods whose name holds one of these texts")
     arguments = parser.parse_args()
+    methods = [m for m in METHODS if not arguments.only or any(text in m.name for text in arguments.only)]
     dataset = CocoDataset.from_file(arguments.annotations)
     if importlib.util.find_spec("cv2"):
         import cv2
@@ -326,6 +350,8 @@ def main() -> None:
         cv2.setNumThreads(1)
     chosen = list(photos(dataset, arguments.images, arguments.category, arguments.limit))
     kinds = {kind: [s for photo in chosen for s in degraded(photo, kind)] for kind in COARSENERS}
+    if importlib.util.find_spec("cv2"):
+        kinds[GRABCUT] = list(grabcut_masks(kinds["coarse polygons"]))
     if arguments.detector:
         detector = load_detector(arguments.detector)
         kinds[f"detections of {Path(detector.name).name}"] = [s for photo in chosen for s in detected(photo, detector)]
@@ -337,7 +363,7 @@ def main() -> None:
         print(
             "| | median CPU time | IoU | boundary IoU | better / worse | kept |\n| --- | --- | --- | --- | --- | --- |",
         )
-        for method in METHODS:
+        for method in methods:
             if not method.installed:
                 print(f"| {method.name} | not measured: {method.package} is not installed | | | | |")
                 continue

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from crispmask import CRFParams, Instances, Window, load_detector, read_image
+from crispmask.adaptive import default_params
 from crispmask.app.work import heat_map
 from crispmask.draw import draw_instances, edge_zoom
 from crispmask.refinement import refine_instances
@@ -39,7 +40,8 @@ def main() -> None:
     image = photos["astronaut"]
     found = detector(image)
     before = found[found.scores >= 0.7]
-    after = refine_instances(image, before, CRFParams())
+    learnt = default_params()
+    after = refine_instances(image, before, learnt)
     strip(
         "pipeline.jpg",
         [
@@ -66,19 +68,20 @@ def main() -> None:
     ]
     strip("theta_alpha.jpg", [(f"θα = {w} x size", p) for w, p in zip(widths, panels, strict=True)])
     hopper = photos["grace_hopper"]
-    found = detector(hopper)
-    before = found[found.scores >= 0.7]
     strip(
         "success_failure.jpg",
         [
-            ("success: the hair", edge_zoom(image, *pair(image, detector, CRFParams()), place=(140, 10, 330, 200))),
-            ("failure: black hat, dark curtain", edge_zoom(hopper, *pair(hopper, detector, CRFParams()))),
+            ("success: the hair", edge_zoom(image, *pair(image, detector, learnt), place=(140, 10, 330, 200))),
+            (
+                "failure: the badge falls out",
+                edge_zoom(hopper, *pair(hopper, detector, learnt), place=(120, 10, 380, 270)),
+            ),
             ("the paper's parameters", edge_zoom(image, *pair(image, detector, CRFParams.paper()))),
         ],
     )
 
 
-def pair(image: np.ndarray, detector, params: CRFParams) -> tuple[Instances, Instances]:  # type: ignore[no-untyped-def]
+def pair(image: np.ndarray, detector, params) -> tuple[Instances, Instances]:  # type: ignore[no-untyped-def]
     """Detected and refined."""
     found = detector(image)
     before = found[found.scores >= 0.7]

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from crispmask._version import __version__
 
 if TYPE_CHECKING:
+    from crispmask.adaptive import LearnedParams
     from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel
     from crispmask.detectors import load_detector
     from crispmask.errors import CrispmaskError
     from crispmask.image import read_image
     from crispmask.instances import Instances, Window
     from crispmask.params import CRFParams
-    from crispmask.refinement import refine
+    from crispmask.refinement import explain, refine
 
 _HOME = {
     "Bilateral": "crispmask.crf",
@@ -27,8 +28,10 @@ _HOME = {
     "DenseCRF": "crispmask.crf",
     "Gaussian": "crispmask.crf",
     "Instances": "crispmask.instances",
+    "LearnedParams": "crispmask.adaptive",
     "Kernel": "crispmask.crf",
     "Window": "crispmask.instances",
+    "explain": "crispmask.refinement",
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
     "refine": "crispmask.refinement",
@@ -42,8 +45,10 @@ __all__ = [
     "Gaussian",
     "Instances",
     "Kernel",
+    "LearnedParams",
     "Window",
     "__version__",
+    "explain",
     "load_detector",
     "read_image",
     "refine",

@@ -38,7 +38,7 @@ def _param(
 class CRFParams:
     """Parameters of mask refinement; the formulas' symbols are those of the README's paper.
 
-    ``CRFParams()`` are our defaults, tuned on training photos; ``CRFParams.paper()`` are the published ones.
+    ``CRFParams()`` is one setting for all masks, tuned on training photos; ``CRFParams.paper()`` the published one.
     Fields, units and meaning: see the ``help`` of each field, or ``crispmask segment --help``.
 
     Raises:

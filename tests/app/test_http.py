@@ -64,7 +64,7 @@ def test_refine_gives_what_python_gives(server, photo, pixels):
     mask = np.zeros(pixels.shape[:2], bool)
     mask[60:500, 120:380] = True
     found = mask_of(post(server, "refine", {"photo": photo, "mask": png(mask.astype(np.uint8) * 255)}))
-    np.testing.assert_array_equal(found, refine(pixels, mask, CRFParams()))
+    np.testing.assert_array_equal(found, refine(pixels, mask))
 
 
 def test_box_gives_what_python_gives(server, photo, pixels):

@@ -93,7 +93,7 @@ def test_an_own_mask_is_refined(page, tmp_path):
     says(page, "1 mask")
     open_tab(page, "Upload")
     choose(page, "own", tmp_path / "own.png")
-    expected = refine(read_image(PHOTO), own > 0, CRFParams())
+    expected = refine(read_image(PHOTO), own > 0)
     moved = (expected ^ (own > 0)).sum() / (own > 0).sum()
     says(page, f"moved {moved:.1%}")
 

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+import crispmask.adaptive
 import crispmask.detectors
 from crispmask import __version__
 
@@ -41,6 +42,15 @@ def test_missing_model(invoke, model):
     result = invoke("doctor")
     assert result.exit_code == 1
     assert f"the embedded model {model} is missing" in result.stderr
+
+
+def test_damaged_parameters(invoke, model, monkeypatch, tmp_path):
+    monkeypatch.setattr("crispmask.adaptive._SHIPPED", tmp_path / "params.toml")
+    crispmask.adaptive.default_params.cache_clear()
+    result = invoke("doctor")
+    crispmask.adaptive.default_params.cache_clear()
+    assert result.exit_code == 1
+    assert "cannot read the parameter file" in result.stderr
 
 
 def test_missing_package(invoke, model, monkeypatch):

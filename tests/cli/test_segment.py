@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crispmask.adaptive import default_params
 from crispmask.cli.crf import read_params
 from crispmask.coco import CocoDataset, read_results
 from crispmask.errors import ParamsError
@@ -75,9 +76,24 @@ def test_options_reach_the_run(invoke, detector, tmp_path):
     assert "pictures" not in files(out)
     invoke("segment", source, "-o", out, "--no-refine")
     assert (out / "results.json").read_bytes() == (out / "results_before.json").read_bytes()
-    invoke("segment", source, "-o", out, "--bilateral-weight", 0, "--smoothness-weight", 0, "--smoothing", 0)
+    invoke(
+        "segment",
+        source,
+        "-o",
+        out,
+        "--params",
+        "crf",
+        "--bilateral-weight",
+        0,
+        "--smoothness-weight",
+        0,
+        "--smoothing",
+        0,
+    )
     assert (out / "results.json").read_bytes() == (out / "results_before.json").read_bytes()
-    invoke("segment", source, "-o", out, "--smoothness-weight", 50, "--iterations", 3, "--threads", 1)
+    invoke(
+        "segment", source, "-o", out, "--params", "crf", "--smoothness-weight", 50, "--iterations", 3, "--threads", 1
+    )
     assert (out / "results.json").read_bytes() != (out / "results_before.json").read_bytes()
 
 
@@ -167,7 +183,7 @@ def test_missing_sources(refused, detector, tmp_path):
         (["--theta-beta", "nan"], "theta_beta must be a finite number"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
         (["--params", "gone.toml"], "cannot read the parameter file gone.toml"),
-        (["--params", "papr"], "unknown parameters 'papr': give 'default', 'paper'"),
+        (["--params", "papr"], "unknown parameters 'papr': give 'default', 'crf', 'paper'"),
     ],
 )
 def test_bad_options(refused, detector, tmp_path, options, reason):
@@ -215,7 +231,7 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
     interrupting.checksum, interrupting.categories = detector.checksum, detector.categories
     out, source = tmp_path / "out", tmp_path / "*.png"
     with monkeypatch.context() as patch:
-        patch.setattr("crispmask.detectors.load_detector", lambda name, threads: interrupting)
+        patch.setattr("crispmask.detectors.load_detector", lambda name, **options: interrupting)
         stopped = invoke("segment", source, "-o", out)
     assert stopped.exit_code == 130
     assert stopped.stderr == "Interrupted: the same command goes on from here.\n"
@@ -232,7 +248,8 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
 
 
 def test_parameters_by_name_file_and_option(tmp_path):
-    assert read_params("default", {}) == CRFParams()
+    assert read_params("default", {}) is default_params()
+    assert read_params("crf", {}) == CRFParams()
     assert read_params("paper", {}) == CRFParams.paper()
     assert read_params("paper", {"theta_beta": 3.0}).theta_alpha == 60
     CRFParams(theta_beta=8.0, iterations=2).to_toml(tmp_path / "p.toml")

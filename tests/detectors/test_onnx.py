@@ -120,7 +120,7 @@ def test_nothing_is_reported_to_anybody(chosen, expected):
     """The variable must be set before the package is imported, and what the user says counts."""
     code = """
         import os, sys
-        from crispmask.detectors.runtime import onnx_runtime
+        from crispmask.runtime import onnx_runtime
         assert "onnxruntime" not in sys.modules
         onnx_runtime()
         print(os.environ["ORT_DISABLE_TELEMETRY"])

@@ -392,7 +392,21 @@ def test_killed_at_random_moments(records, coco_photos, tmp_path):
     refine_results(results, coco_photos, tmp_path / "undisturbed" / "out.json", SETTINGS)
     out = tmp_path / "out" / "out.json"
     journal = out.with_name("out.json.unfinished") / "journal.jsonl"
-    command = [sys.executable, "-m", "crispmask", "refine", results, "-i", coco_photos, "-o", out, "--iterations", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "crispmask",
+        "refine",
+        results,
+        "-i",
+        coco_photos,
+        "-o",
+        out,
+        "--params",
+        "crf",
+        "--iterations",
+        "1",
+    ]
     random = np.random.default_rng()
     sizes = np.sort(random.uniform(0, 1.1 * (tmp_path / "undisturbed" / "out.json").stat().st_size, kills))
     killed = 0

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import gradio as gr
 
+from crispmask.adaptive import LearnedParams, default_params
 from crispmask.params import CRFParams
 
 # What is worth trying: lowest, highest, step. The parameters' own bounds are wider.
@@ -56,6 +57,11 @@ def settings(params: CRFParams) -> list[Any]:
     ]
 
 
-def params_from(values: tuple[Any, ...]) -> CRFParams:
-    """The parameters that the controls show."""
-    return CRFParams.from_dict(dict(zip(CRFParams().as_dict(), values, strict=True)), source="page")
+LEARNT, BY_HAND = "learnt", "by hand"
+
+
+def params_from(values: tuple[Any, ...]) -> CRFParams | LearnedParams:
+    """The parameters that the controls show: `LEARNT` or `BY_HAND`, and the fields of `CRFParams`."""
+    if values[0] == LEARNT:
+        return default_params()
+    return CRFParams.from_dict(dict(zip(CRFParams().as_dict(), values[1:], strict=True)), source="page")

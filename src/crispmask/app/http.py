@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
 from numpy.typing import NDArray
 
+from crispmask.adaptive import LearnedParams, default_params
 from crispmask.app import work
 from crispmask.detectors.base import Detector
 from crispmask.errors import CrispmaskError, DataError
@@ -25,7 +26,10 @@ WAITING = 8
 """Requests that may wait for their turn; more are answered with 503."""
 
 Photo = Annotated[UploadFile, File(description="an image file")]
-Params = Annotated[str, Form(description='JSON object of CRF parameters, such as {"theta_beta": 4}')]
+Params = Annotated[
+    str,
+    Form(description='JSON object of CRF parameters, such as {"theta_beta": 4}; without it the learnt ones are used'),
+]
 
 
 def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> APIRouter:
@@ -62,7 +66,7 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
 
     # Not async: these run in Starlette's thread pool, and the event loop stays free.
     @routes.post("/segment")
-    def segment(photo: Photo, score: Annotated[float, Form()] = score, params: Params = "{}") -> dict[str, Any]:
+    def segment(photo: Photo, score: Annotated[float, Form()] = score, params: Params = "") -> dict[str, Any]:
         """Detect and refine; COCO results before and after."""
         with one_at_a_time():
             settings = Settings(_params(params), score=score)
@@ -71,7 +75,7 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
         return {side: work.as_records(m, found.categories) for side, m in (("before", before), ("after", after))}
 
     @routes.post("/refine", response_class=Response)
-    def refine(photo: Photo, mask: Photo, params: Params = "{}") -> Response:
+    def refine(photo: Photo, mask: Photo, params: Params = "") -> Response:
         """Refine a mask of your own (white on black, PNG); the refined one as PNG."""
         with one_at_a_time():
             image = read(photo)
@@ -90,7 +94,9 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
     return routes
 
 
-def _params(text: str) -> CRFParams:
+def _params(text: str) -> CRFParams | LearnedParams:
+    if not text:
+        return default_params()
     try:
         values = json.loads(text)
     except ValueError as error:
@@ -100,8 +106,8 @@ def _params(text: str) -> CRFParams:
     return CRFParams.from_dict(values, source="params")
 
 
-def _mask(scene: work.Scene, params: CRFParams) -> Response:
-    return _png(work.refine_scene(scene, params).mask(0))
+def _mask(scene: work.Scene, params: CRFParams | LearnedParams) -> Response:
+    return _png(work.refine_scene(scene, params)[0].mask(0))
 
 
 def _png(mask: NDArray[np.bool_]) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from functools import wraps
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.app import work
-from crispmask.app.controls import FIRST, control, params_from, settings
+from crispmask.app.controls import BY_HAND, FIRST, LEARNT, control, params_from, settings
 from crispmask.detectors.base import Detector
 from crispmask.errors import CrispmaskError
 from crispmask.instances import Instances
@@ -124,14 +125,21 @@ def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr
                         command = gr.Code(label="The same on the command line", language="shell", elem_id="command")
             with gr.Column(scale=2, min_width=300):
                 which = gr.Dropdown([ALL], value=ALL, label="instance", elem_id="which", interactive=True)
+                mode = gr.Radio(
+                    [LEARNT, BY_HAND],
+                    value=LEARNT,
+                    label="parameters",
+                    info="learnt: they follow the instance; by hand: those below, for all",
+                    elem_id="mode",
+                )
                 with gr.Row():
-                    default, paper = (
-                        gr.Button(name, size="sm", elem_id=f"preset-{name.lower()}") for name in ("Default", "Paper")
+                    fixed, paper = (
+                        gr.Button(name, size="sm", elem_id=f"preset-{name.lower()}") for name in ("Fixed", "Paper")
                     )
                 made = {name: control(name) for name in FIRST}
                 with gr.Accordion("More parameters", open=False):
                     made |= {name: control(name) for name in CRFParams().as_dict() if name not in made}
-                controls = [made[name] for name in CRFParams().as_dict()]
+                controls = [mode, *(made[name] for name in CRFParams().as_dict())]
 
         shown: list[Any] = [compare, edge, heat, summary, toml, command]
         hidden: dict[str, Any] = {"api_visibility": "private"}
@@ -151,16 +159,20 @@ def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr
         own.upload(actions.own, [photo, own, *controls], started, **hidden)
         # Only the newest position of a slider counts: those that it passed are skipped.
         live: dict[str, Any] = {**hidden, "show_progress": "hidden", "trigger_mode": "always_last"}
-        changed = [which.input, *(c.input for name, c in made.items() if name != "theta_alpha_scale")]
-        gr.on(changed, actions.show, [scene, which, *controls], shown, **live)
-        made["theta_alpha_scale"].input(actions.rescale, [*controls], controls, **hidden).then(
-            actions.show, [scene, which, *controls], shown, **live
-        )
-        for button, params in ((default, CRFParams()), (paper, CRFParams.paper())):
-            button.click(lambda params=params: settings(params), None, controls, **hidden).then(
-                actions.show, [scene, which, *controls], shown, **live
-            )
-        gr.on([convergence.select, *changed], actions.curve, [scene, which, *controls], curve, **live)
+        see: tuple[Any, ...] = (actions.show, [scene, which, *controls], shown)
+        plot: tuple[Any, ...] = (actions.curve, [scene, which, *controls], curve)
+        gr.on([which.input, mode.input], *see, **live)
+        gr.on([which.input, mode.input, convergence.select], *plot, **live)
+        # Whoever moves a control means it: from then on the parameters are those by hand.
+        moved = [item.input for name, item in made.items() if name != "theta_alpha_scale"]
+        for event in (
+            gr.on(moved, lambda: BY_HAND, None, mode, queue=False, **hidden),
+            made["theta_alpha_scale"].input(actions.rescale, controls, controls, **hidden),
+            fixed.click(lambda: [BY_HAND, *settings(CRFParams())], None, controls, **hidden),
+            paper.click(lambda: [BY_HAND, *settings(CRFParams.paper())], None, controls, **hidden),
+        ):
+            event.then(*see, **live)
+            event.then(*plot, **live)
         prepare.click(actions.files, [scene, which, *controls], downloads, **hidden)
     page.queue(max_size=32, default_concurrency_limit=1)
     return page
@@ -241,20 +253,20 @@ class _Actions:
     def show(self, scene: work.Scene | None, which: str, *values: Any) -> list[Any]:
         """The pictures and texts for these parameters."""
         params = params_from(values)
-        texts = [params.to_toml(), work.command_line(params)]
+        texts = [work.as_toml(params), work.command_line(params)]
         if scene is None:
             return [gr.skip()] * 4 + texts
         index = _index(which)
-        after = work.refine_scene(scene, params, index)
+        after, decisions = work.refine_scene(scene, params, index)
         pair, edge, heat = work.pictures(scene, after, index)
-        return [pair, edge, heat, work.changes(scene.chosen(index), after), *texts]
+        return [pair, edge, heat, work.changes(scene.chosen(index), after, decisions), *texts]
 
     @_refusing
     def rescale(self, *values: Any) -> list[Any]:
         """theta_alpha in its new unit starts from that unit's usual value."""
-        given = dict(zip(CRFParams().as_dict(), values, strict=True))
+        given = dict(zip(CRFParams().as_dict(), values[1:], strict=True))
         usual = CRFParams() if given["theta_alpha_scale"] == "instance" else CRFParams.paper()
-        return settings(CRFParams.from_dict({**given, "theta_alpha": usual.theta_alpha}, source="page"))
+        return [BY_HAND, *settings(CRFParams.from_dict({**given, "theta_alpha": usual.theta_alpha}, source="page"))]
 
     @_refusing
     def curve(self, scene: work.Scene | None, which: str, *values: Any) -> Any:
@@ -267,10 +279,13 @@ class _Actions:
         if scene is None:
             raise gr.Error("there is no mask yet: choose a photo first", print_exception=False)
         index, params = _index(which), params_from(values)
-        folder = Path(tempfile.mkdtemp())  # inside the server's own folder, which goes when it ends
-        written = work.files(work.refine_scene(scene, params, index), folder)
-        params.to_toml(folder / "params.toml")
-        return [str(path) for path in (*written, folder / "params.toml")]
+        folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))  # goes when the server ends
+        after, _ = work.refine_scene(scene, params, index)
+        written = work.files(after, folder)
+        if isinstance(params, CRFParams):
+            written.append(folder / "params.toml")
+            params.to_toml(written[-1])
+        return [str(path) for path in written]
 
     def _start(
         self,

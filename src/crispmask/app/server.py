@@ -55,25 +55,21 @@ def serve(
     loaded = load_detector(detector)
     with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        previous, tempfile.tempdir = tempfile.tempdir, folder
+        app = make_app(lambda: loaded, score, max_pixels, max_upload, host)
+        config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=2)
         try:
-            app = make_app(lambda: loaded, score, max_pixels, max_upload, host)
-            config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=2)
-            try:
-                socket = config.bind_socket()
-            except SystemExit:  # uvicorn has said why, and means to end the process
-                raise ParamsError(
-                    f"cannot listen on {host}:{port}: the port is taken, or the address is not this computer's; "
-                    "choose another with --port or --host"
-                ) from None
-            server = uvicorn.Server(config)
-            address = f"http://{host if ':' not in host else f'[{host}]'}:{socket.getsockname()[1]}"
-            if on_ready:
-                threading.Thread(target=_when_started, args=(server, on_ready, address), daemon=True).start()
-            with contextlib.suppress(KeyboardInterrupt):
-                server.run(sockets=[socket])
-        finally:
-            tempfile.tempdir = previous
+            socket = config.bind_socket()
+        except SystemExit:  # uvicorn has said why, and means to end the process
+            raise ParamsError(
+                f"cannot listen on {host}:{port}: the port is taken, or the address is not this computer's; "
+                "choose another with --port or --host"
+            ) from None
+        server = uvicorn.Server(config)
+        address = f"http://{host if ':' not in host else f'[{host}]'}:{socket.getsockname()[1]}"
+        if on_ready:
+            threading.Thread(target=_when_started, args=(server, on_ready, address), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[socket])
 
 
 def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, max_upload: int, host: str = "127.0.0.1"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from crispmask.adaptive import Decision, LearnedParams
 from crispmask.coco import instances_to_results
 from crispmask.draw import FRAME, draw_instances, edge_zoom, palette
 from crispmask.errors import ImageError, ShapeError
+from crispmask.formats.polygons import joined, outlines
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.refinement import instance_crf, refine_instances
 
 CLOSE_UP = 520  # pixels
+OUTLINE_TOLERANCE = 0.5  # pixels that a downloaded polygon may stray from its mask
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,12 @@ def as_mask(image: NDArray[np.uint8], size: tuple[int, int]) -> Instances:
     return Instances.from_masks(mask)
 
 
-def refine_scene(scene: Scene, params: CRFParams, which: int | None = None) -> Instances:
-    """The chosen instances, refined."""
-    return refine_instances(scene.image, scene.chosen(which), params)
+def refine_scene(
+    scene: Scene, params: CRFParams | LearnedParams, which: int | None = None
+) -> tuple[Instances, list[Decision | None]]:
+    """The chosen instances, refined, and what learnt parameters decided for each."""
+    decisions: list[Decision | None] = []
+    return refine_instances(scene.image, scene.chosen(which), params, decisions=decisions), decisions
 
 
 def pictures(
@@ -133,7 +140,7 @@ def _ramp() -> NDArray[np.float32]:
 _CIVIDIS = _ramp()
 
 
-def divergence(scene: Scene, params: CRFParams, which: int | None = None) -> list[tuple[int, float]]:
+def divergence(scene: Scene, params: CRFParams | LearnedParams, which: int | None = None) -> list[tuple[int, float]]:
     """Iteration and KL(Q‖P) - log Z of one instance, the largest where none is chosen; empty without instances."""
     if not len(scene.before):
         return []
@@ -142,16 +149,20 @@ def divergence(scene: Scene, params: CRFParams, which: int | None = None) -> lis
     if not areas[index]:
         return []
     crf, _ = instance_crf(scene.image, scene.before, index, params)
-    kl = crf.run(params.iterations, track=True).kl
+    iterations = params.iterations if isinstance(params, CRFParams) else CRFParams().iterations
+    kl = crf.run(iterations, track=True).kl
     return [] if kl is None else list(enumerate(kl.tolist()))
 
 
-def changes(before: Instances, after: Instances) -> str:
-    """One sentence on what refinement did."""
+def changes(before: Instances, after: Instances, decisions: Sequence[Decision | None]) -> str:
+    """One sentence on what refinement did, and why it left masks alone."""
     moved = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
     pixels = max(1, sum(int(window.mask.sum()) for window in before.windows))
     objects = "1 mask" if len(before) == 1 else f"{len(before)} masks"
-    return f"{objects}; refinement moved {moved / pixels:.1%} of the pixels"
+    reasons = Counter(d.reason for d in decisions if d is not None and d.setting is None)
+    kept = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    alone = f"; left alone: {kept}" if kept else ""
+    return f"{objects}; refinement moved {moved / pixels:.1%} of the pixels{alone}"
 
 
 def files(after: Instances, folder: Path) -> list[Path]:
@@ -161,20 +172,17 @@ def files(after: Instances, folder: Path) -> list[Path]:
         written.append(folder / f"mask_{i + 1}.png")
         Image.fromarray(after.mask(i).astype(np.uint8) * 255).save(written[-1])
     records = instances_to_results(after, 1)
-    outlines = [
-        {"category_id": int(after.category_ids[i]), "segmentation": polygons(after.mask(i))} for i in range(len(after))
+    shapes = [
+        {
+            "category_id": int(after.category_ids[i]),
+            "segmentation": [joined(part).ravel().tolist() for part in outlines(window, OUTLINE_TOLERANCE)],
+        }
+        for i, window in enumerate(after.windows)
     ]
-    for name, content in (("coco_results.json", records), ("polygons.json", outlines)):
+    for name, content in (("coco_results.json", records), ("polygons.json", shapes)):
         written.append(folder / name)
         written[-1].write_text(json.dumps(content) + "\n", encoding="utf-8")
     return written
-
-
-def polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """The outlines of a mask as COCO polygons [x0, y0, x1, y1, ...]; polygons have no holes."""
-    from supervision.detection.utils.converters import mask_to_polygons
-
-    return [np.asarray(p, float).ravel().tolist() for p in mask_to_polygons(mask) if len(p) >= 3]
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
@@ -184,16 +192,25 @@ def png(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def command_line(params: CRFParams, base: Sequence[str] = ("crispmask", "segment", "PHOTO", "-o", "out")) -> str:
-    """The command that refines with these parameters; only what differs from the defaults is named."""
+def as_toml(params: CRFParams | LearnedParams) -> str:
+    """The parameters as a file for ``--params``; the learnt ones that ship need none."""
+    if isinstance(params, CRFParams):
+        return params.to_toml()
+    return "# The learnt parameters that ship with crispmask: no file is needed.\n"
+
+
+def command_line(
+    params: CRFParams | LearnedParams, base: Sequence[str] = ("crispmask", "segment", "PHOTO", "-o", "out")
+) -> str:
+    """The command that refines with these parameters; only what differs from the fixed setting is named."""
+    if not isinstance(params, CRFParams):
+        return " ".join(base)
     defaults = CRFParams().as_dict()
-    options = []
+    options = ["--params crf"]
     for name, value in params.as_dict().items():
         if value != defaults[name]:
             flag = name.replace("_", "-")
-            options.append(
-                (f"--{flag}" if value else f"--no-{flag}") if isinstance(value, bool) else f"--{flag} {value}"
-            )
+            options.append(f"--{flag} {value}" if not isinstance(value, bool) else f"--{'' if value else 'no-'}{flag}")
     return " ".join([*base, *options])
 
 

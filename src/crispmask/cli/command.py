@@ -19,6 +19,7 @@ from crispmask.cli.convert import convert
 from crispmask.cli.demo import demo
 from crispmask.cli.doctor import doctor
 from crispmask.cli.evaluate import evaluate
+from crispmask.cli.learn import learn
 from crispmask.cli.models import models
 from crispmask.cli.refine import refine
 from crispmask.cli.report import report
@@ -56,7 +57,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, segment, refine, evaluate, report, tune, converge, convert, train, open_app, doctor):
+for verb in (demo, segment, refine, evaluate, report, tune, converge, convert, train, learn, open_app, doctor):
     # Typer keeps the line breaks of a docstring's later paragraphs, whatever the width of the terminal.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
     app.command(help=prose, no_args_is_help=verb not in (demo, open_app, doctor))(verb)

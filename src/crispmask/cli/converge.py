@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crispmask.cli.console import out, progress_bar, say, waiting
+from crispmask.cli.console import count, out, progress_bar, say, waiting
+from crispmask.cli.crf import PREPARING, read_fixed_params
 from crispmask.cli.options import options_from
-from crispmask.cli.segment import PREPARING, count, read_params
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import DEFAULT_SCORE, CRFParams
 
@@ -64,7 +64,7 @@ def converge(
     convergence.png, iterations.csv (quantiles over the objects), objects.csv (after how many iterations each mask
     is settled), and contact sheets.
     """
-    chosen = read_params(params, overrides)
+    chosen = read_fixed_params(params, overrides)
     if not 0 <= score <= 1:
         raise ParamsError(f"score must be a number in [0, 1], got {score!r}")
     with waiting("Loading"):

@@ -15,6 +15,7 @@ import typer
 
 from crispmask._version import __version__
 from crispmask.cli.console import complain, say, waiting
+from crispmask.errors import CrispmaskError
 
 PACKAGES = ("numpy", "numba", "llvmlite", "onnxruntime", "pillow", "scipy", "supervision", "faster-coco-eval")
 OPTIONAL = {
@@ -60,6 +61,7 @@ def _facts(problems: list[str], warm: bool) -> Iterator[tuple[str, str]]:
     yield "onnx providers", _providers(problems)
     yield "kernel cache", _cache()
     yield "embedded model", _model(problems)
+    yield "parameters", _parameters(problems)
     if warm:
         yield "compiled in", _warm(problems)
 
@@ -72,7 +74,7 @@ def _version(package: str) -> str | None:
 
 
 def _providers(problems: list[str]) -> str:
-    from crispmask.detectors.runtime import onnx_runtime
+    from crispmask.runtime import onnx_runtime
 
     try:
         found = onnx_runtime().get_available_providers()
@@ -103,6 +105,17 @@ def _model(problems: list[str]) -> str:
         problems.append(f"the embedded model {path} is damaged: its SHA-256 is {found}, expected {EMBEDDED_SHA256}")
         return f"{size:.1f} MB, wrong checksum"
     return f"{size:.1f} MB, checksum ok ({found[:12]}...)"
+
+
+def _parameters(problems: list[str]) -> str:
+    """The learnt parameters that ship: their network is checked against the checksum that they hold."""
+    from crispmask.adaptive import default_params
+
+    try:
+        return f"learnt ({default_params().checksum[:12]}...)"
+    except CrispmaskError as error:
+        problems.append(f"{error}; reinstall crispmask")
+        return "damaged"
 
 
 def _warm(problems: list[str]) -> str:

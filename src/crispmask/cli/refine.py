@@ -10,7 +10,7 @@ import typer
 
 from crispmask.cli.cluster import Address, Engine, PhotosPerFile, on_ray, only
 from crispmask.cli.console import complain, count, note, progress_bar, say
-from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, read_params
+from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, kept_line, read_params
 from crispmask.cli.options import options_from
 from crispmask.params import CRFParams
 
@@ -127,6 +127,8 @@ def refine(
 def conclude(report: RefineReport, output: Path, score: float, seconds: float, *, told: bool) -> None:
     """Say what was done, and exit with 1 where records were left out; `told`: the user named the annotations."""
     say(f"{count(report.records, 'object')} in {count(report.photos, 'photo')}, {seconds:.1f} s.")
+    if report.kept:
+        say(f"{kept_line(report.kept, report.records)}.")
     if report.below:
         say(f"Left out, with a score below {score:g}: {report.below}.")
     if report.named_by is not None and not told:

@@ -10,7 +10,7 @@ import typer
 
 from crispmask.cli.cluster import Address, Engine, Gpus, Json, PhotosPerFile, on_ray, only
 from crispmask.cli.console import complain, count, note, progress_bar, say, waiting
-from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, read_params
+from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, kept_line, read_params
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.params import DEFAULT_SCORE, CRFParams
@@ -172,6 +172,8 @@ def conclude(
     """Say what was done, complain about what was not, and exit with 1 where there is such."""
     if report.photos:
         say(f"{count(report.objects, 'object')} in {count(report.photos, 'photo')}, {seconds:.1f} s.")
+        if report.kept:
+            say(f"{kept_line(report.kept, report.objects)}.")
         if report.left_out:
             say(f"Left out, since the annotation file has no such category: {', '.join(report.left_out)}.")
         if report.unnamed:

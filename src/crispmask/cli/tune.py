@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from crispmask.cli.console import note, out, progress_bar, say, waiting
+from crispmask.cli.console import count, note, out, progress_bar, say, waiting
+from crispmask.cli.crf import PREPARING, read_fixed_params
 from crispmask.cli.options import options_from
-from crispmask.cli.segment import PREPARING, count, read_params
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import CRFParams
 
@@ -76,7 +76,7 @@ def tune(
 
     A run that was interrupted goes on where it stopped, and a grid that has grown measures only what is new.
     """
-    start = read_params(params, overrides)
+    start = read_fixed_params(params, overrides)
     with waiting("Reading"):
         from crispmask.coco import CocoDataset, read_results
         from crispmask.plots import check_matplotlib

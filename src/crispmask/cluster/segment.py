@@ -35,10 +35,10 @@ from crispmask.cluster.storage import Place
 from crispmask.coco import CocoDataset
 from crispmask.detectors import load_detector
 from crispmask.detectors.base import Detector
-from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import DataError, ParamsError
 from crispmask.pipeline import Failure, Report, Settings
 from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
+from crispmask.runtime import onnx_runtime
 
 
 def segment_on_ray(

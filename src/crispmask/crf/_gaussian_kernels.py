@@ -18,14 +18,6 @@ _TILE = 1024
 
 
 @relaxed_jit
-def _set_four(out, center, taps, a, b, c, d, e, f, g, h):
-    middle, first, second, third, fourth = taps[0], taps[1], taps[2], taps[3], taps[4]
-    for i in range(out.shape[0]):
-        near = middle * center[i] + first * (a[i] + b[i]) + second * (c[i] + d[i])
-        out[i] = near + third * (e[i] + f[i]) + fourth * (g[i] + h[i])
-
-
-@relaxed_jit
 def _add_four(out, taps, a, b, c, d, e, f, g, h):
     first, second, third, fourth = taps[0], taps[1], taps[2], taps[3]
     for i in range(out.shape[0]):
@@ -33,29 +25,20 @@ def _add_four(out, taps, a, b, c, d, e, f, g, h):
 
 
 @relaxed_jit
-def _multiply(source, factor, other, out):
-    for i in range(out.shape[0]):
-        out[i] = source[i] * (factor * other[i])
-
-
-@relaxed_jit
-def horizontal(row, factor, pre, post, taps, stride, padded, out):
+def horizontal(row, factor, pre, taps, stride, padded, out):
     """Filter one row (W * stride,); `padded` has room for its radius on either side and zeros there."""
     radius = taps.shape[0] - 1
     margin = radius * stride
     length = pre.shape[0]
-    ready = 0
+    inside = padded[margin : margin + length]
+    for i in range(length):
+        inside[i] = row[i] * (factor * pre[i])
     for start in range(0, length, _TILE):
         size = min(_TILE, length - start)
-        until = min(length, start + size + margin)
-        inside = padded[margin + ready : margin + until]
-        _multiply(row[ready:until], factor, pre[ready:until], inside)
-        ready = until
         here = out[start : start + size]
         center = padded[margin + start : margin + start + size]
-        if radius == 0:
-            _multiply(center, taps[0], post[start : start + size], here)
-            continue
+        for i in range(size):
+            here[i] = taps[0] * center[i]
         for t in range(1, radius + 1, 4):
             left, right = margin + start - t * stride, margin + start + t * stride
             a, b = padded[left : left + size], padded[right : right + size]
@@ -65,11 +48,7 @@ def horizontal(row, factor, pre, post, taps, stride, padded, out):
             e, f = padded[left : left + size], padded[right : right + size]
             left, right = left - stride, right + stride
             g, h = padded[left : left + size], padded[right : right + size]
-            if t == 1:
-                _set_four(here, center, taps[:5], a, b, c, d, e, f, g, h)
-            else:
-                _add_four(here, taps[t : t + 4], a, b, c, d, e, f, g, h)
-        _multiply(here, np.float32(1), post[start : start + size], here)
+            _add_four(here, taps[t : t + 4], a, b, c, d, e, f, g, h)
 
 
 @relaxed_jit
@@ -79,27 +58,23 @@ def _row(ring, y, height):
 
 
 @relaxed_jit
-def vertical(ring, y, height, taps, factor, out):
+def vertical(ring, y, height, taps, factor, post, out):
     """Row y of the result from the horizontally filtered rows: row j is ring[j % (len - 1)], the last one is zero."""
-    scaled = np.empty(taps.shape[0], np.float32)
-    for t in range(taps.shape[0]):
-        scaled[t] = factor * taps[t]
-    for start in range(0, out.shape[0], _TILE):
-        stop = min(start + _TILE, out.shape[0])
+    for start in range(0, post.shape[0], _TILE):
+        stop = min(start + _TILE, post.shape[0])
         here = out[start:stop]
         center = _row(ring, y, height)[start:stop]
-        if taps.shape[0] == 1:
-            for i in range(stop - start):
-                here[i] = scaled[0] * center[i]
+        for i in range(stop - start):
+            here[i] = taps[0] * center[i]
         for t in range(1, taps.shape[0], 4):
             a, b = _row(ring, y - t, height)[start:stop], _row(ring, y + t, height)[start:stop]
             c, d = _row(ring, y - t - 1, height)[start:stop], _row(ring, y + t + 1, height)[start:stop]
             e, f = _row(ring, y - t - 2, height)[start:stop], _row(ring, y + t + 2, height)[start:stop]
             g, h = _row(ring, y - t - 3, height)[start:stop], _row(ring, y + t + 3, height)[start:stop]
-            if t == 1:
-                _set_four(here, center, scaled[:5], a, b, c, d, e, f, g, h)
-            else:
-                _add_four(here, scaled[t : t + 4], a, b, c, d, e, f, g, h)
+            _add_four(here, taps[t : t + 4], a, b, c, d, e, f, g, h)
+        scale = post[start:stop]
+        for i in range(stop - start):
+            here[i] *= factor * scale[i]
 
 
 @relaxed_jit
@@ -110,9 +85,9 @@ def filter_grid(image, taps_y, taps_x, pre_y, pre_x, post_y, post_x, out):
     padded = np.zeros(width + 2 * (taps_x.shape[0] - 1), np.float32)
     ring = np.zeros((2 * radius + 2, width), np.float32)
     for y in range(min(radius, height)):
-        horizontal(image[y], pre_y[y], pre_x, post_x, taps_x, 1, padded, ring[y])
+        horizontal(image[y], pre_y[y], pre_x, taps_x, 1, padded, ring[y])
     for y in range(height):
         ahead = y + radius
         if ahead < height:
-            horizontal(image[ahead], pre_y[ahead], pre_x, post_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
-        vertical(ring, y, height, taps_y, post_y[y], out[y])
+            horizontal(image[ahead], pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
+        vertical(ring, y, height, taps_y, post_y[y], post_x, out[y])

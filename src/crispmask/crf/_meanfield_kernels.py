@@ -75,7 +75,7 @@ def two_labels(corner_count: int) -> Any:
         if smooth:
             for y in range(max(0, first - radius), min(first + radius, height)):
                 there = _source(state, above, below, y, first, last, width)
-                horizontal(there, pre_y[y], pre_x, post_x, taps_x, 1, padded, ring[y % (2 * radius + 1)])
+                horizontal(there, pre_y[y], pre_x, taps_x, 1, padded, ring[y % (2 * radius + 1)])
         for y in range(first, last):
             start = y * width
             size = min(width, n - start)
@@ -87,8 +87,8 @@ def two_labels(corner_count: int) -> Any:
                 ahead = y + radius
                 if ahead < height:
                     there = _source(state, above, below, ahead, first, last, width)
-                    horizontal(there, pre_y[ahead], pre_x, post_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
-                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], row)
+                    horizontal(there, pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
+                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, row)
                 for i in range(size):
                     x[i] += row[i]
             if read and D > 0:
@@ -141,17 +141,15 @@ def labels(corner_count: int, blocks: int) -> Any:
         if smooth:
             for y in range(max(0, first - radius), min(first + radius, height)):
                 there = _source(state, above, below, y, first, last, width * lanes)
-                horizontal(there, pre_y[y], pre_x, post_x, taps_x, lanes, padded, ring[y % (2 * radius + 1)])
+                horizontal(there, pre_y[y], pre_x, taps_x, lanes, padded, ring[y % (2 * radius + 1)])
         for y in range(first, last):
             size = min(width, n - y * width)
             if smooth:
                 ahead = y + radius
                 if ahead < height:
                     there = _source(state, above, below, ahead, first, last, width * lanes)
-                    horizontal(
-                        there, pre_y[ahead], pre_x, post_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)]
-                    )
-                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], message)
+                    horizontal(there, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)])
+                vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, message)
             for i in range(size):
                 point = y * width + i
                 here, at = i * lanes, point * lanes

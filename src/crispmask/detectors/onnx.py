@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.detectors.canvas import detect
-from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError, ParamsError
 from crispmask.files import checksum
 from crispmask.image import as_image
 from crispmask.instances import Instances
+from crispmask.runtime import onnx_runtime
 
 FORMAT = "crispmask-mask-rcnn-1"
 FACTS = ("format", "names", "category_ids", "min_size", "max_size", "size_divisor")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask._version import __version__
+from crispmask.adaptive import Decision
 from crispmask.coco import CocoDataset, instances_to_results, write_results
 from crispmask.detectors.base import Detector, detect_all
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError, ParamsError
@@ -65,6 +66,7 @@ class Report:
         objects: instances in the results.
         failures: photos that are not in the results.
         left_out: categories of the detector that the annotation file does not have; they are not in the results.
+        kept: how many masks learnt parameters left alone, by reason.
         unnamed: photos found in folders that the annotation file does not name; they are not segmented.
         missing: images that the annotation file names and that are not among the photos.
     """
@@ -76,6 +78,7 @@ class Report:
     left_out: tuple[str, ...] = ()
     unnamed: int = 0
     missing: int = 0
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 def segment_folder(
@@ -160,6 +163,7 @@ def segment_folder(
                 finished.add(name)
                 objects += len(record["after"])
             tell(plan.photos[name])
+        kept = Counter(reason for name in finished for reason in journal[name]["kept"])
         if finished:
             _write_results(output, plan, finished, journal)
             facts = {
@@ -173,7 +177,7 @@ def segment_folder(
             write_provenance(output / IN_FOLDER, "segment", facts, outputs)
         journal.remove()
     missing = len(dataset.images) - len(plan.photos) if dataset else 0
-    return Report(len(finished), resumed, objects, tuple(failures), plan.left_out, plan.unnamed, missing)
+    return Report(len(finished), resumed, objects, tuple(failures), plan.left_out, plan.unnamed, missing, kept)
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,8 @@ def _segment(
     if isinstance(found, Exception):
         raise found
     seen = stamp(plan.photos[name])
-    before, after = choose_and_refine(image, found, settings, threads=threads)
+    decisions: list[Decision | None] = []
+    before, after = choose_and_refine(image, found, settings, threads=threads, decisions=decisions)
     if output is not None:
         write_picture(output / PICTURES / plan.pictures[name], image, before, after, refined=settings.refine)
     return {
@@ -305,6 +310,7 @@ def _segment(
         "size": list(image.shape[:2]),
         "before": instances_to_results(before, 0),
         "after": instances_to_results(after, 0),
+        "kept": [d.reason for d in decisions if d is not None and d.setting is None],
     }
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crispmask.adaptive import Decision, LearnedParams, default_params
 from crispmask.detectors.base import Detector
 from crispmask.draw import before_after
 from crispmask.errors import ParamsError
 from crispmask.files import replacing
 from crispmask.instances import Instances
 from crispmask.params import DEFAULT_SCORE, CRFParams
-from crispmask.refinement import refine_instances
+from crispmask.refinement import Params, explain, refine_instances
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Settings:
     """What decides the masks of a photo, besides the detector.
 
     Attributes:
-        params: of the refinement.
+        params: of the refinement; by default the learnt ones that ship.
         score: detections below it are dropped, in [0, 1].
         refine: whether to refine at all; if not, the masks after are the masks before.
         joint: whether every pixel belongs to one instance at most.
@@ -33,7 +34,7 @@ class Settings:
         ParamsError: a score outside [0, 1].
     """
 
-    params: CRFParams = field(default_factory=CRFParams)
+    params: Params = field(default_factory=default_params)
     score: float = DEFAULT_SCORE
     refine: bool = True
     joint: bool = False
@@ -69,11 +70,19 @@ def process(
 
 
 def choose_and_refine(
-    image: NDArray[np.uint8], found: Instances, settings: Settings, *, threads: int | None = None
+    image: NDArray[np.uint8],
+    found: Instances,
+    settings: Settings,
+    *,
+    threads: int | None = None,
+    decisions: list[Decision | None] | None = None,
 ) -> tuple[Instances, Instances]:
-    """`process` from the objects on that a detector found in a photo, among others of a batch."""
+    """`process` from the objects on that a detector found in a photo, among others of a batch.
+
+    `decisions` is filled as by `refine_instances`.
+    """
     before = found[found.scores >= np.float32(settings.score)]
-    return before, refine(image, before, settings, threads=threads)
+    return before, refine(image, before, settings, threads=threads, decisions=decisions)
 
 
 def detect(image: NDArray[np.uint8], detector: Detector, settings: Settings) -> Instances:
@@ -82,11 +91,18 @@ def detect(image: NDArray[np.uint8], detector: Detector, settings: Settings) -> 
     return found[found.scores >= np.float32(settings.score)]
 
 
-def refine(image: NDArray[np.uint8], before: Instances, settings: Settings, *, threads: int | None = None) -> Instances:
+def refine(
+    image: NDArray[np.uint8],
+    before: Instances,
+    settings: Settings,
+    *,
+    threads: int | None = None,
+    decisions: list[Decision | None] | None = None,
+) -> Instances:
     """The second half of `process`: the same instances with refined masks, or as they are where none are wanted."""
     if not settings.refine or not len(before):
         return before
-    return refine_instances(image, before, settings.params, threads=threads, joint=settings.joint)
+    return refine_instances(image, before, settings.params, threads=threads, joint=settings.joint, decisions=decisions)
 
 
 def prepare(settings: Settings) -> None:
@@ -98,7 +114,11 @@ def prepare(settings: Settings) -> None:
     if settings.refine:
         image = np.zeros((16, 16, 3), np.uint8)
         masks = np.eye(16, dtype=bool)[None].repeat(2, axis=0)  # two, so that joint refinement has three labels
-        refine_instances(image, Instances.from_masks(masks), settings.params, threads=1, joint=settings.joint)
+        instances, params = Instances.from_masks(masks), settings.params
+        if isinstance(params, LearnedParams):  # which might leave these masks alone
+            explain(image, instances, params, threads=1)
+            params = next((s.params for s in params.settings if s.params.iterations), CRFParams())
+        refine_instances(image, instances, params, threads=1, joint=settings.joint)
 
 
 def write_picture(

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask._version import __version__
+from crispmask.adaptive import Decision
 from crispmask.coco import CocoDataset, mask_to_rle, results_to_instances, write_results
 from crispmask.coco.stream import open_plain
 from crispmask.errors import CrispmaskError, DataError, ValueRangeError
@@ -56,6 +57,7 @@ class RefineReport:
         resumed: records that an earlier, interrupted run had finished.
         below: records left out for their score.
         skipped: bad records, which are not in the output.
+        kept: how many masks learnt parameters left alone, by reason.
         named_by: the file that gave the photos' names; None: COCO's conventions did.
     """
 
@@ -65,10 +67,16 @@ class RefineReport:
     below: int
     skipped: int
     named_by: Path | None
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 def refine_records(
-    image: NDArray[np.uint8], records: Sequence[Mapping[str, Any]], settings: Settings, *, threads: int | None = None
+    image: NDArray[np.uint8],
+    records: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    *,
+    threads: int | None = None,
+    decisions: list[Decision | None] | None = None,
 ) -> list[dict[str, Any]]:
     """The results of one photo with refined masks.
 
@@ -77,6 +85,7 @@ def refine_records(
         records: COCO results of this photo, masks in any spelling.
         settings: how to refine; its score is not looked at.
         threads: by default one per processor. The result has the same bits for any number.
+        decisions: filled as by `refine_instances`.
 
     Returns:
         The same records in the same order. Only ``segmentation`` is new, as compressed RLE: ``bbox`` is still the
@@ -85,9 +94,10 @@ def refine_records(
     Raises:
         DataError: a record that breaks the format, by its number and the reason.
     """
-    # Refinement does not look at scores, and those of some detectors leave [0, 1].
-    before = results_to_instances([{**record, "score": 1.0} for record in records], *image.shape[:2])
-    after = refine_instances(image, before, settings.params, threads=threads, joint=settings.joint)
+    # The scores of some detectors leave [0, 1].
+    sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
+    before = results_to_instances(sound, *image.shape[:2])
+    after = refine_instances(image, before, settings.params, threads=threads, joint=settings.joint, decisions=decisions)
     return [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
 
 
@@ -179,9 +189,10 @@ def refine_results(
             "records": {"refined": len(kept), "below_score": plan.below, "skipped": skipped},
         }
         write_provenance(beside(output), "refine", facts, [output])
+        reasons = Counter(journal[k]["kept"] for k in kept if journal[k]["kept"])
         journal.remove()
     shutil.rmtree(state, ignore_errors=True)
-    return RefineReport(len(kept), len({plan.owner[k] for k in kept}), resumed, plan.below, skipped, named_by)
+    return RefineReport(len(kept), len({plan.owner[k] for k in kept}), resumed, plan.below, skipped, named_by, reasons)
 
 
 def _divide(plan: Plan, journal: Journal) -> tuple[set[int], list[list[int]]]:
@@ -204,12 +215,17 @@ def _refine(plan: Plan, group: list[int], settings: Settings, threads: int) -> l
         image = read_image(photo.path)
         if image.shape[:2] != photo.size:
             raise other_size(photo.path, (image.shape[0], image.shape[1]), photo.size)
-        refined = refine_records(image, [plan.record(k) for k in group], settings, threads=threads)
+        decisions: list[Decision | None] = []
+        refined = refine_records(image, [plan.record(k) for k in group], settings, threads=threads, decisions=decisions)
     except CrispmaskError as error:
         return error
     except MemoryError:
         return DataError(f"{photo.path} does not fit into memory")
-    return [{"name": k, "stamp": photo.stamp, "record": record} for k, record in zip(group, refined, strict=True)]
+    reasons = [d.reason if d is not None and d.setting is None else "" for d in decisions]
+    return [
+        {"name": k, "stamp": photo.stamp, "record": record, "kept": reason}
+        for k, record, reason in zip(group, refined, reasons, strict=True)
+    ]
 
 
 def named_beside(results: Path) -> Path | None:

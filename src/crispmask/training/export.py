@@ -20,10 +20,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from crispmask.detectors.canvas import network_input
 from crispmask.detectors.onnx import FORMAT
-from crispmask.detectors.runtime import onnx_runtime
 from crispmask.errors import ModelError
 from crispmask.files import replacing
 from crispmask.image import read_image
+from crispmask.runtime import onnx_runtime
 from crispmask.training.inference import SIZE_DIVISOR, InferenceNetwork, load_checkpoint
 
 # Weights smaller than this stay float32: biases and the like weigh nothing.
