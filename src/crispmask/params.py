@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from numbers import Real
 from pathlib import Path
@@ -169,6 +170,14 @@ def _checked(item: Any, value: Any) -> Any:
     if high is not None and number > high:
         raise ParamsError(f"{name} must be at most {high}, got {value!r}")
     return int(number) if isinstance(default, int) else number
+
+
+def check_limits(config: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """ParamsError for an attribute outside its lowest and highest value, both included; NaN is outside."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ParamsError(f"{name} must be from {low} to {high}, got {value!r}")
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -20,7 +20,7 @@ from crispmask.adaptive.network import UnaryNetwork, resized
 from crispmask.adaptive.rules import Rules
 from crispmask.errors import ParamsError
 from crispmask.files import write_bytes, write_text
-from crispmask.params import CRFParams
+from crispmask.params import CRFParams, check_limits
 from crispmask.unary import log_odds
 
 FORMAT = "crispmask-learned-1"
@@ -128,9 +128,7 @@ class LearnedParams:
         if self.risks is not None and self.risks.outputs != len(self.settings):
             raise ParamsError(f"there are {len(self.settings)} settings and risks of {self.risks.outputs}")
         limits = {"margin": (0, 1), "max_risk": (0, 1), "context": (0, 2), "context_min": (0, 1000)}
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:  # NaN neither
-                raise ParamsError(f"{name} must be from {low} to {high}, got {getattr(self, name)!r}")
+        check_limits(self, limits)
 
     @cached_property
     def _session(self) -> UnaryNetwork | None:

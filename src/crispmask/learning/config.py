@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from crispmask.errors import ParamsError
+from crispmask.params import check_limits
 
 # Lowest and highest value of each number.
 _LIMITS = {
@@ -56,10 +56,7 @@ class LearnConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # NaN neither
-                raise ParamsError(f"{name} must be from {low} to {high}, got {value!r}")
+        check_limits(self, _LIMITS)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping of names to values."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from crispmask.detectors.weights import NAMES
 from crispmask.errors import ParamsError
+from crispmask.params import check_limits
 
 VARIANTS = ("lite0", "lite1", "lite2")
 INITS = ("imagenet", "embedded", *NAMES)
@@ -88,10 +89,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # NaN neither
-                raise ParamsError(f"{name} must be from {low} to {high}, got {value!r}")
+        check_limits(self, _LIMITS)
         if self.size % 32:
             raise ParamsError(f"size must be a multiple of 32, got {self.size}")
         for name, known in (("init", INITS), ("variant", VARIANTS), ("precision", PRECISIONS)):
