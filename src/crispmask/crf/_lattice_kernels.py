@@ -2,6 +2,9 @@
 
 Vertices are known by keys: their first d coordinates packed into 64-bit words. Packing is linear, so the key of a
 vertex's neighbour, or of the next corner of a simplex, is the key plus a constant of the axis.
+
+Where a vertex is an index, it is read as uint32: a signed one might count from the end as far as Numba knows, and each
+access would take three instructions more, which is a fifth of the time of a filter pass.
 """
 
 from __future__ import annotations
@@ -312,15 +315,16 @@ def make(d: int, words: int) -> Kernels:
         """Spread one channel (N,), from point `begin` to `end`, over the vertices (M + 1,)."""
         values[:] = np.float32(0)
         for i in range(begin, end):
+            value = inputs[i]
             for m in range(D):
-                values[corners[i, m]] += weights[i, m] * inputs[i]
+                values[np.uint32(corners[i, m])] += weights[i, m] * value
 
     def gather(corners, weights, values, alpha, begin, end, out):
         """Read one channel (N,), from point `begin` to `end`, back from the vertices (M + 1,)."""
         for i in range(begin, end):
             received = np.float32(0)
             for m in range(D):
-                received += weights[i, m] * values[corners[i, m]]
+                received += weights[i, m] * values[np.uint32(corners[i, m])]
             out[i] = alpha * received
 
     return Kernels(jit(build), jit(merge), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
@@ -331,7 +335,7 @@ def rename(names, corners):
     """Replace the numbers of vertices (N, D) by the names that they have."""
     for i in range(corners.shape[0]):
         for m in range(corners.shape[1]):
-            corners[i, m] = names[corners[i, m]]
+            corners[i, m] = names[np.uint32(corners[i, m])]
 
 
 @cache
@@ -347,10 +351,12 @@ def blur(channels: int) -> Any:
         axes, count = around.shape[0], around.shape[1]
         for j in range(axes):
             for vertex in range(begin, end):
-                back, forth = np.int64(around[j, vertex, 0]) * C, np.int64(around[j, vertex, 1]) * C
+                here = np.uint64(vertex) * np.uint64(C)
+                back = np.uint64(np.uint32(around[j, vertex, 0])) * np.uint64(C)
+                forth = np.uint64(np.uint32(around[j, vertex, 1])) * np.uint64(C)
                 for k in range(C):
-                    pair = values[back + k] + values[forth + k]
-                    spare[vertex * C + k] = values[vertex * C + k] + np.float32(0.5) * pair
+                    c = np.uint64(k)
+                    spare[here + c] = values[here + c] + np.float32(0.5) * (values[back + c] + values[forth + c])
             spare[count * C :] = np.float32(0)
             values, spare = spare, values
 

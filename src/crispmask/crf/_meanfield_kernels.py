@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from crispmask.crf._gaussian_kernels import horizontal, vertical
+from crispmask.crf import _gaussian_kernels as gaussian
 from crispmask.crf._lanes import (
+    MAX_BLOCKS,
     WIDTH,
     at_least,
     exp_lanes,
@@ -50,6 +51,8 @@ def _source(state, above, below, y, first, last, length):
 def two_labels(corner_count: int) -> Any:
     """Update of two labels for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
     D = corner_count
+    horizontal, vertical = gaussian.make(MAX_BLOCKS)
+    step = MAX_BLOCKS * WIDTH
 
     def update_two(
         difference, own, state, above, below, width, first, last, read, write,
@@ -66,16 +69,17 @@ def two_labels(corner_count: int) -> Any:
         height = (n + width - 1) // width
         smooth = taps_y.shape[0] > 0 and read
         radius = taps_y.shape[0] - 1 if smooth else 0
-        padded = np.zeros(width + 2 * max(0, taps_x.shape[0] - 1), np.float32)
-        ring = np.zeros((2 * radius + 2, width), np.float32)
-        row = np.empty(width, np.float32)
+        length = (width + step - 1) // step * step
+        tile = gaussian.tile_for(taps_x, 1, MAX_BLOCKS)
+        ring = np.zeros((2 * radius + 2, length), np.float32)
+        row = np.empty(length, np.float32)
         x = np.empty(width, np.float32)
         if write:
             new[:] = np.float32(0)
         if smooth:
             for y in range(max(0, first - radius), min(first + radius, height)):
                 there = _source(state, above, below, y, first, last, width)
-                horizontal(there, pre_y[y], pre_x, taps_x, 1, padded, ring[y % (2 * radius + 1)])
+                horizontal(there, pre_y[y], pre_x, taps_x, 1, tile, ring[y % (2 * radius + 1)])
         for y in range(first, last):
             start = y * width
             size = min(width, n - start)
@@ -87,16 +91,19 @@ def two_labels(corner_count: int) -> Any:
                 ahead = y + radius
                 if ahead < height:
                     there = _source(state, above, below, ahead, first, last, width)
-                    horizontal(there, pre_y[ahead], pre_x, taps_x, 1, padded, ring[ahead % (2 * radius + 1)])
+                    horizontal(there, pre_y[ahead], pre_x, taps_x, 1, tile, ring[ahead % (2 * radius + 1)])
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, row)
                 for i in range(size):
                     x[i] += row[i]
+            if D > 0:  # as slices, whose indices start from zero: see `_lattice_kernels`
+                places, shares = corners[start : start + size], weights[start : start + size]
+                before, after = pre[start : start + size], post[start : start + size]
             if read and D > 0:
                 for i in range(size):
                     received = np.float32(0)
                     for m in range(D):
-                        received += weights[start + i, m] * old[corners[start + i, m]]
-                    x[i] += lattice_weight * post[start + i] * received
+                        received += shares[i, m] * old[np.uint32(places[i, m])]
+                    x[i] += lattice_weight * after[i] * received
             if read and own.shape[0] > 0:
                 for i in range(size):
                     x[i] -= own[start + i] * here[i]
@@ -106,9 +113,9 @@ def two_labels(corner_count: int) -> Any:
                 here[i] = np.float32(1) / (np.float32(1) + e) - offset
             if write and D > 0:
                 for i in range(size):
-                    value = pre[start + i] * here[i]
+                    value = before[i] * here[i]
                     for m in range(D):
-                        new[corners[start + i, m]] += weights[start + i, m] * value
+                        new[np.uint32(places[i, m])] += shares[i, m] * value
 
     return relaxed_jit(update_two)
 
@@ -117,6 +124,7 @@ def two_labels(corner_count: int) -> Any:
 def labels(corner_count: int, blocks: int) -> Any:
     """Update of all labels for such a lattice; `blocks` as `_lanes.shape_of` says."""
     D, step = corner_count, blocks * WIDTH
+    horizontal, vertical = gaussian.make(blocks)
 
     def update_many(
         unary, extra, own, negative_compatibility, lanes, state, above, below, width, first, last, read, write,
@@ -131,7 +139,7 @@ def labels(corner_count: int, blocks: int) -> Any:
         height = (n + width - 1) // width
         smooth = taps_y.shape[0] > 0 and read
         radius = taps_y.shape[0] - 1 if smooth else 0
-        padded = np.zeros((width + 2 * max(0, taps_x.shape[0] - 1)) * lanes, np.float32)
+        tile = gaussian.tile_for(taps_x, lanes, blocks)
         ring = np.zeros((2 * radius + 2, width * lanes), np.float32)
         message = np.zeros(width * lanes, np.float32)
         logits = np.empty(lanes, np.float32)
@@ -141,14 +149,14 @@ def labels(corner_count: int, blocks: int) -> Any:
         if smooth:
             for y in range(max(0, first - radius), min(first + radius, height)):
                 there = _source(state, above, below, y, first, last, width * lanes)
-                horizontal(there, pre_y[y], pre_x, taps_x, lanes, padded, ring[y % (2 * radius + 1)])
+                horizontal(there, pre_y[y], pre_x, taps_x, lanes, tile, ring[y % (2 * radius + 1)])
         for y in range(first, last):
             size = min(width, n - y * width)
             if smooth:
                 ahead = y + radius
                 if ahead < height:
                     there = _source(state, above, below, ahead, first, last, width * lanes)
-                    horizontal(there, pre_y[ahead], pre_x, taps_x, lanes, padded, ring[ahead % (2 * radius + 1)])
+                    horizontal(there, pre_y[ahead], pre_x, taps_x, lanes, tile, ring[ahead % (2 * radius + 1)])
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, message)
             for i in range(size):
                 point = y * width + i
