@@ -69,15 +69,18 @@ def _pack(coordinate, stride, key):
 
 
 @jit
-def _pick(residual, rank, wanted, out):
+def _scatter(residual, rank, axis_step, ranked, stepped):
+    """A point's residual, and the step along its axis, go to where its rank says."""
     for i in range(residual.shape[0]):
-        out[i] += residual[i] if rank[i] == wanted else np.float32(0)
+        place = np.uint32(np.int32(rank[i])) * np.uint32(BLOCK) + np.uint32(i)
+        ranked[place] = residual[i]
+        stepped[place] = axis_step
 
 
 @jit
-def _step(rank, wanted, step, key):
-    for i in range(rank.shape[0]):
-        key[i] += step if rank[i] == wanted else 0
+def _add(one, other, out):
+    for i in range(one.shape[0]):
+        out[i] = one[i] + other[i]
 
 
 class Kernels(NamedTuple):
@@ -108,7 +111,8 @@ def make(d: int, words: int) -> Kernels:
         e = np.zeros((D, BLOCK), np.float32)
         rank = np.empty((D, BLOCK), np.float32)  # whole numbers
         total = np.empty(BLOCK, np.float32)
-        ranked = np.empty((D, BLOCK), np.float32)
+        ranked = np.empty(D * BLOCK, np.float32)
+        stepped = np.zeros(D * BLOCK, np.int64)
         key = np.empty((words, D, BLOCK), np.int64)
         nearest = np.empty((D, BLOCK), np.float32)
         residual = np.empty((D, BLOCK), np.float32)
@@ -155,25 +159,21 @@ def make(d: int, words: int) -> Kernels:
                 for k in range(j + 1, D):
                     _compare(residual[j], residual[k], rank[j], rank[k])
             key[:] = 0
-            ranked[:] = np.float32(0)
             for j in range(D):
                 _shift(e[j], inverse, np.float32(D), nearest[j], residual[j], rank[j])
                 for w in range(words):
                     _pack(nearest[j], strides[w, j], key[w, 0])
-            # Residuals, and steps from corner to corner, in order of rank.
-            for r in range(D):
-                for j in range(D):
-                    _pick(residual[j], rank[j], np.float32(r), ranked[r])
+            # Residuals, and steps from corner to corner, in order of rank (beyond `size` ranks mean nothing).
             for w in range(words):
+                for j in range(D):
+                    _scatter(residual[j, :size], rank[j, :size], steps[w, j], ranked, stepped)
                 for m in range(1, D):
-                    key[w, m] = key[w, m - 1]
-                    for j in range(D):
-                        _step(rank[j], np.float32(D - m), steps[w, j], key[w, m])
+                    _add(key[w, m - 1], stepped[(D - m) * BLOCK : (D - m + 1) * BLOCK], key[w, m])
             here = weights[start : start + size]
             for i in range(size):
-                here[i, 0] = ranked[d, i] + (np.float32(1) - ranked[0, i])
+                here[i, 0] = ranked[d * BLOCK + i] + (np.float32(1) - ranked[i])
                 for m in range(1, D):
-                    here[i, m] = ranked[d - m, i] - ranked[D - m, i]
+                    here[i, m] = ranked[(d - m) * BLOCK + i] - ranked[(D - m) * BLOCK + i]
 
             # Find or create the vertices, point by point: numbered like that, a point's vertices lie close together.
             # (Trying the previous point's vertex first is slower: processors cannot predict where it changes, while
