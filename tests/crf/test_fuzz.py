@@ -1,4 +1,4 @@
-"""Whatever is passed to the CRF: a CrispmaskError in one sentence, or finite marginals that sum to one; never a crash."""
+"""Whatever is passed to the CRF: a CrispmaskError of one sentence, or finite marginals that sum to one; no crash."""
 
 from __future__ import annotations
 
