@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from crispmask.coco.photos import PhotoFolder
 from crispmask.coco.results import check_mask, check_result
 from crispmask.coco.stream import JsonStream, Value
 from crispmask.errors import CrispmaskError, DataError
-from crispmask.pipeline.photos import PhotoFolder, stamp
+from crispmask.pipeline.journal import stamp
 
 _CHECKED = {"image_id", "category_id", "bbox", "score", "segmentation"}
 

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from crispmask.coco.dataset import CocoDataset
+from crispmask.coco.detected import DetectedPhotos
 from crispmask.coco.matching import mask_overlaps, match_results
 from crispmask.coco.metrics import evaluate
-from crispmask.coco.photos import DetectedPhotos
 from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import CRFParams
