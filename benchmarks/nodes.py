@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-START_LIMIT = 60  # seconds that one node may take to start
+START_LIMIT = 60  # seconds that one node may take to start; Ray itself gives up earlier, on a busy machine at times
+ATTEMPTS = 2
 
 
 class Cluster:
@@ -31,6 +32,17 @@ class Cluster:
     """
 
     def __init__(self, nodes: int, processors: float = 1, object_store: int = 200_000_000) -> None:
+        each = (f"--num-cpus={processors:g}", f"--object-store-memory={object_store}", "--node-ip-address=127.0.0.1")
+        for attempt in range(ATTEMPTS):
+            try:
+                self._start(nodes, each)
+                return
+            except BaseException as error:
+                self.stop()
+                if not isinstance(error, RuntimeError) or attempt == ATTEMPTS - 1:
+                    raise
+
+    def _start(self, nodes: int, each: tuple[str, ...]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # its sockets' paths must be short
         token = self.folder / "token"
         token.write_text(secrets.token_hex(32))
@@ -43,16 +55,11 @@ class Cluster:
         }
         self.environment.pop("RAY_ADDRESS", None)
         self.nodes: list[int] = []
-        each = (f"--num-cpus={processors:g}", f"--object-store-memory={object_store}", "--node-ip-address=127.0.0.1")
         head = ("--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false")
-        try:
-            for k in range(nodes):
-                known = self._raylets()
-                self._ray("start", *each, *(head if k == 0 else (f"--address={self.address}",)))
-                self.nodes += self._raylets() - known
-        except BaseException:
-            self.stop()
-            raise
+        for k in range(nodes):
+            known = self._raylets()
+            self._ray("start", *each, *(head if k == 0 else (f"--address={self.address}",)))
+            self.nodes += self._raylets() - known
 
     def _ray(self, *line: str) -> None:
         # Workers get the interpreter that started their node.

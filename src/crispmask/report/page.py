@@ -288,7 +288,9 @@ def _forest(heading: str, rows: Sequence[Row]) -> str:
                 ends += [abs(value.interval.low), abs(value.interval.high)]
     reach = min(math.ceil(100 * max(ends)), 30) / 100
     labels = list(rows[0][2])
-    heads = "".join(f"<th class=wide>before</th><th class=wide>after</th><th>{label}</th>" for label in labels)
+    heads = "".join(
+        f"<th class=wide>before</th><th class=wide>after</th><th>change of {label}</th>" for label in labels
+    )
     lines = [f"<tr><th>{heading}</th><th>n</th>{heads}</tr>"]
     for name, count, cells in rows:
         line = []
