@@ -52,6 +52,7 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # as the local run that it is compared with
         }
         self.environment.pop("RAY_ADDRESS", None)
         self.nodes: list[int] = []

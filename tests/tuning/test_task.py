@@ -89,14 +89,25 @@ def test_low_scores_are_left_out(discs):
     assert sure < everything
 
 
-def changed(discs, tmp_path, change) -> TuningTask:
+def changed(discs, tmp_path, change, objective="iou") -> TuningTask:
     """A task whose results, or annotations, were changed in place."""
     truth, results = (json.loads(path.read_text()) for path in (discs.annotations, discs.results))
     change(truth, results)
     paths = tmp_path / "truth.json", tmp_path / "results.json"
     for path, content in zip(paths, (truth, results), strict=True):
         path.write_text(json.dumps(content))
-    return dataclasses.replace(discs, annotations=paths[0], results=paths[1]).task(objective="iou", folds=2)
+    return dataclasses.replace(discs, annotations=paths[0], results=paths[1]).task(objective=objective, folds=2)
+
+
+def test_categories_that_no_detection_has_do_not_count(discs, tmp_path):
+    def add_squares(truth, results) -> None:
+        truth["categories"].append({"id": 2, "name": "square"})
+        square = {**truth["annotations"][0], "id": 99, "category_id": 2}
+        truth["annotations"].append(square)
+
+    [with_squares] = changed(discs, tmp_path, add_squares, objective="ap").measure([None])
+    assert with_squares.all == evaluate(discs.annotations, discs.results)["AP"]
+    assert evaluate(tmp_path / "truth.json", discs.results)["AP"] == with_squares.all / 2
 
 
 def test_refusals(discs, tmp_path):
