@@ -184,8 +184,10 @@ def test_surroundings_hold_the_mask_and_stay_inside():
 
 
 def test_histogram_counts_everything():
-    changes = np.array([-0.9, -0.001, 0.001, 0.002, 0.9])
+    changes = np.array([-0.9, -0.001, 0.0, 0.0, 0.001, 0.002, 0.9])
     chart = histogram(changes, 'a "label"')
     assert sum(int(n) for n in re.findall(r"points: (\d+)<", chart)) == len(changes)
+    assert 'class="same"' in chart
+    assert "<title>0 points: 2<" in chart
     assert 'aria-label="a &quot;label&quot;"' in chart
     assert "NaN" not in histogram(np.zeros(3), "zero") + whisker(0.0, None, 0.01, "none")

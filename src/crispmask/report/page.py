@@ -220,7 +220,7 @@ def _spread(comparison: Comparison) -> str:
         gained, lost = (float((side > NOTHING).mean()) for side in (change, -change))
         words = (
             f"Mean {_points(float(change.mean()))}, median {_points(float(np.median(change)))} points; "
-            f"{100 * gained:.0f} % better, {100 * lost:.0f} % worse."
+            f"{100 * gained:.0f} % better, {100 * lost:.0f} % worse, the rest as it was (grey)."
         )
         chart = histogram(change, f"Distribution of the change of {label}")
         parts.append(f"<figure><figcaption><b>Change of {label}</b>, points</figcaption>{chart}<p>{words}</p></figure>")
