@@ -200,7 +200,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.axvline(panel.at[1], color="#555555", linestyle=":", linewidth=1.3, label=panel.at[0])
     if panel.star is not None:
         axes.plot(*panel.star, "*", color=COLOURS[5], markeredgecolor="black", markersize=15, zorder=5)
-        axes.annotate("best", panel.star, (0, -16), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate("best", panel.star, (0, 9), textcoords="offset points", ha="center", fontsize=9)
     axes.set(xlabel=panel.x.label, ylabel=panel.y.label, title=panel.title)
     for axis, scale in (("x", panel.x), ("y", panel.y)):
         if scale.log:
