@@ -184,8 +184,8 @@ def _stages(
         usable = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
         gpus = 1 if usable and cluster.get("GPU", 0) else 0
     # A detector keeps its processor for the whole run. Of few, none may be kept from the tasks, even after a loss.
-    few = cluster.get("CPU", 0) < FEW
-    pool = ActorPoolStrategy(min_size=1, max_size=max(1, int(cluster.get("CPU", 0))) if few and not gpus else None)
+    processors = int(cluster.get("CPU", 0))
+    shared = not gpus and processors < FEW
     return (
         read_blocks(manifest)
         .map_batches(partial(read_photos, base=manifest.base), batch_format="pyarrow")
@@ -193,8 +193,8 @@ def _stages(
             Detect,
             fn_constructor_args=(detector, loaded.checksum, settings, "cuda" if gpus else "cpu"),
             batch_format="pyarrow",
-            compute=pool,
-            num_cpus=0 if few and not gpus else None,
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, processors) if shared else None),
+            num_cpus=0 if shared else None,
             num_gpus=gpus or None,
         )
         .map_batches(
