@@ -272,6 +272,7 @@ def make(d: int, words: int) -> Kernels:
         n = corners.shape[0]
         missing = around.shape[1]
         axis = np.empty(D, np.int64)
+        arc = np.empty(D, np.int64)  # the axes that are passed, in rising order
         between = np.zeros((D, D), np.float32)
         for i in range(n):
             same = i > 0
@@ -296,14 +297,18 @@ def make(d: int, words: int) -> Kernels:
                         for length in range(1, D + 1):
                             weight *= np.float32(0.5)
                             # side 0: back along the axes of the arc that starts at m; side 1: forth, ending at m.
-                            first = m if side == 0 else (m - length) % D
+                            end = (m + length if side == 0 else m - length) % D
+                            place = length - 1
+                            new = axis[(m + place) % D if side == 0 else end]
+                            while place > 0 and arc[place - 1] > new:
+                                arc[place] = arc[place - 1]
+                                place -= 1
+                            arc[place] = new
                             vertex = np.int64(corners[i, m])
-                            for j in range(D):
-                                for a in range(length):
-                                    if axis[(first + a) % D] == j and vertex != missing:
-                                        vertex = np.int64(around[j, vertex, side])
+                            for a in range(length):
+                                if vertex != missing:
+                                    vertex = np.int64(around[arc[a], vertex, side])
                             if vertex != missing:
-                                end = (m + length) % D if side == 0 else first
                                 between[m, end] += weight
             value = np.float32(0)
             for m in range(D):
