@@ -81,18 +81,18 @@ def cells(row: Row) -> str:
 
 
 def draw(path: Path, pixels: list[Row], labels: list[Row], instances: list[Row]) -> None:
-    def panel(rows: list[Row], title: str, x: str) -> Panel:
+    def panel(rows: list[Row], title: str, x: str, unit: float = 1) -> Panel:
         lines = []
         for column, name in ((1, "crispmask"), (2, "pydensecrf2")):
             known = [row for row in rows if not np.isnan(row[column])]
             if known:
-                lines.append(Line([row[0] for row in known], [row[column] for row in known], name))
+                lines.append(Line([row[0] / unit for row in known], [row[column] for row in known], name))
         return Panel(Axis(x, log=True), Axis("seconds, one thread", log=True), lines, title)
 
     draw_panels(
         path,
         [
-            panel(pixels, "Pixels, two labels", "pixels"),
+            panel(pixels, "Pixels, two labels", "megapixels", 1e6),
             panel(labels, "Labels, 640x480", "labels"),
             panel(instances, "Instances, a window each", "instances"),
         ],
