@@ -12,6 +12,7 @@ from crispmask.interop import (
     COCO_CATEGORY_IDS,
     from_detectron2,
     from_matterport,
+    from_mmdetection,
     from_supervision,
     from_torchvision,
     from_ultralytics,
@@ -308,6 +309,21 @@ def test_ultralytics_without_masks(instances):
 
 
 # --- Matterport ---
+
+
+@KINDS
+def test_mmdetection(instances, kind):
+    def result(of: Instances) -> SimpleNamespace:
+        fields = {"bboxes": of.boxes, "scores": of.scores, "labels": of.category_ids, "masks": of.masks()}
+        return SimpleNamespace(pred_instances=SimpleNamespace(**{name: kind(value) for name, value in fields.items()}))
+
+    assert same(from_mmdetection(result(instances)), instances)
+    assert same(from_mmdetection(result(instances).pred_instances), instances)
+    assert same(from_mmdetection(result(Instances.empty(SIZE))), Instances.empty(SIZE))
+    boxes_alone = result(instances)
+    del boxes_alone.pred_instances.masks
+    with pytest.raises(DataError, match="MMDetection result has no masks"):
+        from_mmdetection(boxes_alone)
 
 
 def matterport_result(instances: Instances) -> dict:

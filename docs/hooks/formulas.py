@@ -15,7 +15,9 @@ def on_page_content(text: str, **_: Any) -> str:
     """Replace the formulas that pymdownx.arithmatex marked."""
 
     def rendered(found: re.Match[str]) -> str:
-        display = "block" if found[2] == "[" else "inline"
-        return convert(html.unescape(found[3]), display=display)
+        if found[2] == "(":
+            return convert(html.unescape(found[3]), display="inline")
+        # Wider than a phone, a formula scrolls in a box of its own.
+        return f'<div style="overflow-x: auto">{convert(html.unescape(found[3]), display="block")}</div>'
 
     return _FORMULA.sub(rendered, text)

@@ -121,6 +121,25 @@ def from_detectron2(result: Any, *, categories: Categories | None = None) -> Ins
     return _instances(masks, found.image_size, boxes, found.scores, found.pred_classes, categories)
 
 
+def from_mmdetection(result: Any, *, categories: Categories | None = None) -> Instances:
+    """Instances from an MMDetection 3 result.
+
+    Args:
+        result: a ``DetDataSample``, or its ``pred_instances``, with ``bboxes`` (N, 4) xyxy, ``scores`` (N,), ``labels``
+            (N,) and ``masks`` bool (N, H, W) at the size of the photo.
+        categories: from its labels, counted from 0, to category ids, for example `COCO_CATEGORY_IDS`; by default they
+            are taken as they are.
+
+    Raises:
+        DataError: no masks in the result, or a label that `categories` lacks.
+        ShapeError: arrays that do not fit one another.
+    """
+    found = getattr(result, "pred_instances", result)
+    if getattr(found, "masks", None) is None:
+        raise _no_masks("the MMDetection result")
+    return _instances(_array(found.masks), None, found.bboxes, found.scores, found.labels, categories)
+
+
 def from_ultralytics(result: Any, *, categories: Categories | None = None) -> Instances:
     """Instances from one Ultralytics result (YOLO segmentation and its relatives).
 

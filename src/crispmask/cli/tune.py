@@ -207,6 +207,7 @@ def _report(outcome: Outcome, names: list[str], method: str, output: Path) -> No
     say(f"All points    {output / 'scores.csv'}")
     say(f"Pictures      {', '.join(map(str, pictures)) or 'none: nothing varied'}")
     say(f"Use it:       crispmask segment PHOTOS --params {output / 'best.toml'} -o results")
+    say(f"              crispmask refine RESULTS.json --images PHOTOS --params {output / 'best.toml'} -o REFINED.json")
 
 
 def _show(outcome: Outcome) -> None:
