@@ -44,7 +44,7 @@ class LearnConfig:
     """
 
     network: bool = True
-    steps: int = 3000
+    steps: int = 2400
     batch_size: int = 16
     learning_rate: float = 2e-3
     views: int = 1
