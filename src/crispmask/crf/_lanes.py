@@ -101,6 +101,21 @@ def store(typingctx: Any, array: Any, i: Any, x: Any) -> Any:
     return types.void(array, types.intp, x), codegen
 
 
+@intrinsic
+def prefetch(typingctx: Any, array: Any, i: Any) -> Any:
+    """Ask for array[i] to be brought into the first-level cache."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, ir.IntType(32), ir.IntType(32), ir.IntType(32)])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(call, [place, *(ir.Constant(ir.IntType(32), v) for v in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
 def _elementwise(operation: Callable[..., Any]) -> Any:
     """An intrinsic of vectors and float32 scalars, at least one of them a vector."""
 

@@ -95,11 +95,9 @@ def bandwidths(theta: float | tuple[float, float], name: str, count: int = 2) ->
 
 
 def _half_kernel(theta: float, length: int) -> NDArray[np.float32]:
-    """Weights at distances 0, 1, .., filled up with zeros to 1 + 4n, as the compiled loops want them."""
+    """Weights at distances 0, 1, .. up to the truncation or the last pixel."""
     radius = min(math.ceil(TRUNCATE * theta), length - 1)
-    taps = np.zeros(1 + 4 * -(-radius // 4), np.float32)
-    taps[: radius + 1] = np.exp(-0.5 * (np.arange(radius + 1) / theta) ** 2)
-    return taps
+    return np.exp(-0.5 * (np.arange(radius + 1) / theta) ** 2).astype(np.float32)
 
 
 def _row_sums(taps: NDArray[np.float32], length: int) -> NDArray[np.float64]:

@@ -117,11 +117,12 @@ def labels(
 ) -> NDArray[np.float32]:
     """`infer` for any number of labels, whose probabilities are kept side by side for each pixel."""
     from crispmask.crf._lanes import shape_of
+    from crispmask.crf._layout import to_channels, to_rows
 
     count, n = unary.shape
     blocks, lanes = shape_of(count)
     energies = _aligned(n * lanes)
-    _rows(unary, energies.reshape(n, lanes))
+    to_rows(unary, energies, lanes, _NEVER)
     negative = np.empty((0, 0), np.float32)
     if penalty is not None:
         negative = np.zeros((count, lanes), np.float32)
@@ -137,11 +138,11 @@ def labels(
                 channels = np.ascontiguousarray(marginals.T)
                 received = sum(m.apply(channels, threads) for m in others)
                 extra = np.ascontiguousarray(received.T).reshape(-1)  # type: ignore[union-attr]
-            inputs = (energies, extra, own, negative, lanes)
+            inputs = (energies, extra, own, negative)
             walk.update(inputs, state, read=iteration > 0, write=iteration < iterations)
             if track:
-                track(_channels(marginals, count))
-    return _channels(marginals, count)
+                track(to_channels(state, np.empty_like(unary), lanes))
+    return to_channels(state, np.empty_like(unary), lanes)
 
 
 def _aligned(size: int) -> NDArray[np.float32]:
@@ -149,23 +150,6 @@ def _aligned(size: int) -> NDArray[np.float32]:
     raw = np.empty(size + 16, np.float32)
     start = -raw.ctypes.data % 64 // 4
     return raw[start : start + size]
-
-
-def _rows(channels: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
-    """Channels (L, N) into rows (N, lanes), filled up with labels that nothing chooses; in pieces that fit a cache."""
-    count = len(channels)
-    for start in range(0, len(rows), 1024):
-        piece = rows[start : start + 1024]
-        piece[:, :count] = channels[:, start : start + 1024].T
-        piece[:, count:] = _NEVER
-
-
-def _channels(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The first `count` columns as rows; in pieces that fit a cache, three times faster than at once."""
-    channels = np.empty((count, len(rows)), np.float32)
-    for start in range(0, len(rows), 256):
-        channels[:, start : start + 256] = rows[start : start + 256, :count].T
-    return channels
 
 
 @contextmanager
@@ -213,7 +197,7 @@ class _Walk:
             self._update = _meanfield_kernels.two_labels(corner_count)
             self._blur = _lattice_kernels.blur(1)
         else:
-            self._update = _meanfield_kernels.labels(corner_count, blocks)
+            self._update = _meanfield_kernels.labels(corner_count, blocks, lanes)
             self._blur = partial(_lattice_kernels.blur_lanes(blocks), lanes)
         if lattice is None:
             self._around = None

@@ -42,7 +42,7 @@ def make(corner_count: int) -> Kernels:
         for i in range(x.shape[0]):
             first, second = np.float32(0), np.float32(0)
             for m in range(D):
-                weight, vertex = weights[start + i, m], corners[start + i, m]
+                weight, vertex = weights[start + i, m], np.uint32(corners[start + i, m])
                 first += weight * values[vertex, 0] * alpha
                 second += weight * values[vertex, 1] * alpha
             first *= after[start + i]
@@ -55,7 +55,7 @@ def make(corner_count: int) -> Kernels:
         for i in range(start, stop):
             first, second = before[i] * q[i, 0], before[i] * q[i, 1]
             for m in range(D):
-                weight, vertex = weights[i, m], corners[i, m]
+                weight, vertex = weights[i, m], np.uint32(corners[i, m])
                 values[vertex, 0] += weight * first
                 values[vertex, 1] += weight * second
 
@@ -69,7 +69,7 @@ def make(corner_count: int) -> Kernels:
         for i in range(x.shape[0]):
             message[:] = np.float32(0)
             for m in range(D):
-                weight, vertex = weights[start + i, m] * alpha, corners[start + i, m]
+                weight, vertex = weights[start + i, m] * alpha, np.uint32(corners[start + i, m])
                 for k in range(lanes):
                     message[k] += weight * values[vertex, k]
             for k in range(lanes):
@@ -90,7 +90,7 @@ def make(corner_count: int) -> Kernels:
             for k in range(lanes):
                 scaled[k] = before[i] * q[i, k]
             for m in range(D):
-                weight, vertex = weights[i, m], corners[i, m]
+                weight, vertex = weights[i, m], np.uint32(corners[i, m])
                 for k in range(lanes):
                     values[vertex, k] += weight * scaled[k]
 
