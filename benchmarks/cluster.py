@@ -1,10 +1,13 @@
 """The pipeline on a Ray cluster of several node processes on this machine, against a run without one.
 
-    python benchmarks/cluster.py PHOTOS [--annotations GT.json] [--nodes 2 3] [--kill-node] [--kill-driver]
+    python benchmarks/cluster.py PHOTOS [--annotations GT.json] [--verbs segment refine] [--nodes 1 2 3]
+        [--kill-node] [--kill-driver]
 
-Starts real clusters (`ray start`, one processor a node, loopback only), runs `crispmask segment --engine ray` on each,
-and compares results.json byte by byte with that of the local run. With --kill-node a worker node of three loses its
-raylet and all its workers (SIGKILL) in the middle, with --kill-driver the command itself is killed and repeated.
+Starts real clusters (`ray start`, one processor a node, loopback only), runs `crispmask segment` and `refine` with
+`--engine ray` on each, and compares their results byte by byte with those of the local run; refine gets the masks that
+the local run of segment has before refinement. With --kill-node a worker node of three loses its raylet and all its
+workers (SIGKILL) in the middle, with --kill-driver the command itself is killed and repeated. Exits with 1 if anything
+differs. Ctrl-C and SIGTERM end the clusters too.
 """
 
 from __future__ import annotations
@@ -12,161 +15,137 @@ from __future__ import annotations
 import argparse
 import filecmp
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.dataset as ds
+from nodes import Cluster
 
 FILES = ("results.json", "results_before.json", "images.json")
-OBJECT_STORE = 300_000_000  # bytes a node
 
 
-class Cluster:
-    """Node processes of one processor each; `nodes` is a list of their raylets' process ids, the head's first."""
+class Verb:
+    """A command with its inputs, and how to tell what it has done.
 
-    def __init__(self, nodes: int, port: int = 6400) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # its sockets' paths must be short
-        token = self.folder / "token"
-        token.write_text(secrets.token_hex(32))
-        self.address = f"127.0.0.1:{port}"
-        self.environment = os.environ | {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-        self.nodes: list[int] = []
+    Args:
+        name: ``segment`` or ``refine``.
+        options: of this script.
+    """
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        self.name, self.work, self.limit = name, options.work, options.limit
+        given = ["--annotations", options.annotations] if options.annotations else []
+        if name == "segment":
+            self.line = ["segment", options.photos, *given, "--score", str(options.score)]
+        else:
+            self.line = ["refine", str(options.work / "segment-local" / "results_before.json")]
+            self.line += ["--images", options.photos, *given]
+
+    def output(self, run: str) -> Path:
+        """Where a run writes to."""
+        return self.work / f"{self.name}-{run}{'' if self.name == 'segment' else '.json'}"
+
+    def start(self, run: str, *options: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a run."""
+        line = [sys.executable, "-m", "crispmask", *self.line, "-o", str(self.output(run)), *options]
+        return subprocess.Popen(line, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def finish(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a run; its exit code."""
         try:
-            for k in range(nodes):
-                known = self._processes()
-                where = ["--head", f"--port={port}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
-                self._ray("start", *(where if k == 0 else [f"--address={self.address}"]))
-                self.nodes += [pid for pid in self._processes() - known if "/raylet/raylet " in command(pid)]
-        except BaseException:
-            self.stop()
-            raise
+            return process.wait(self.limit)
+        finally:
+            process.kill()
 
-    def _ray(self, verb: str, *options: str) -> None:
-        common = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE}", "--node-ip-address=127.0.0.1")
-        # Workers get the interpreter that started their node.
-        line = [sys.executable, "-m", "ray.scripts.scripts", verb, *common, *options]
-        subprocess.run(line, env=self.environment, check=True, capture_output=True)
+    def photos_done(self, run: str) -> int:
+        """Photos that a run on a cluster has finished."""
+        output = self.output(run)
+        state = output if self.name == "segment" else output.with_name(output.name + ".unfinished")
+        files = (state / "checkpoint").glob("*.parquet")
+        done = [str(file) for file in files if not file.name.endswith(".pending.parquet")]
+        return ds.dataset(done, format="parquet").count_rows() if done else 0
 
-    def _processes(self) -> set[int]:
-        """What was started with this cluster's own folder."""
-        return {pid for pid in processes() if f"{self.folder}/" in command(pid)}
+    def wait_for_photos(self, run: str, process: subprocess.Popen[bytes]) -> int:
+        """Wait until the first photos are finished; how many."""
+        for _ in range(5 * self.limit):
+            if process.poll() is not None:
+                break
+            if done := self.photos_done(run):
+                return done
+            time.sleep(0.2)
+        raise SystemExit("nothing was finished that could be killed after it: use more photos")
 
-    def kill(self, node: int) -> None:
-        """SIGKILL for a node's raylet and everything that it started."""
-        raylet = self.nodes.pop(node)
-        end([*descendants(raylet), raylet])
+    def compare(self, run: str) -> tuple[bool, str]:
+        """Whether a run gave what the local run gave, and that as words."""
+        output, local = self.output(run), self.output("local")
+        if self.name == "refine":
+            equal = filecmp.cmp(output, local, shallow=False)
+            return equal, "the same bytes" if equal else "DIFFERENT RESULTS"
+        equal = all(filecmp.cmp(output / name, local / name, shallow=False) for name in FILES)
+        names = ds.dataset(str(output / "photos.parquet"), format="parquet").to_table(["file_name"])["file_name"]
+        rows = f"{len(names)} rows of {len(names.unique())} photos"
+        return equal, f"{'the same bytes' if equal else 'DIFFERENT RESULTS'}, {rows}"
 
-    def stop(self) -> None:
-        """End the processes of this cluster, and no others."""
-        while self.nodes:
-            self.kill(0)
-        end(self._processes())
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-
-def end(pids: Iterable[int]) -> None:
-    for pid in pids:
+def on_cluster(verb: Verb, nodes: int, victim: str, photos_per_file: int) -> bool:
+    """One run on a cluster of its own; whether it gave what the local run gave."""
+    what = f"{verb.name}, {nodes} node{'s' * (nodes > 1)}" + (f", {victim} killed in the middle" if victim else "")
+    run = f"{nodes}{victim}"
+    with Cluster(nodes) as cluster:
+        options = ["--engine", "ray", "--address", cluster.address, "--photos-per-file", str(photos_per_file)]
+        started = time.monotonic()
+        process = verb.start(run, *options, environment=cluster.environment)
         try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def processes() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
-
-
-def descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [p for child in children for p in (*descendants(int(child)), int(child))]
-
-
-def crispmask(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "crispmask", "segment", *arguments], env=environment)
-
-
-def wait_for_rows(output: Path, process: subprocess.Popen[bytes]) -> int:
-    """Wait until the first photos are finished; how many."""
-    checkpoint = output / "checkpoint"
-    while process.poll() is None:
-        done = [str(p) for p in checkpoint.glob("*.parquet") if not p.name.endswith(".pending.parquet")]
-        if done:
-            return ds.dataset(done, format="parquet").count_rows()
-        time.sleep(0.2)
-    raise SystemExit("the run ended before anything could be killed: use more photos")
-
-
-def compare(what: str, output: Path, reference: Path, seconds: float) -> None:
-    equal = all(filecmp.cmp(output / name, reference / name, shallow=False) for name in FILES)
-    rows = ds.dataset(str(output / "photos.parquet"), format="parquet").to_table(["file_name"])["file_name"]
-    print(
-        f"{what:<44} {seconds:6.0f} s  {len(rows)} rows, {len(rows.unique())} photos, "
-        f"{'the same bytes' if equal else 'DIFFERENT RESULTS'}",
-        flush=True,
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos")
-    parser.add_argument("--annotations")
-    parser.add_argument("--nodes", type=int, nargs="*", default=[2, 3], help="2 or more")
-    parser.add_argument("--kill-node", action="store_true")
-    parser.add_argument("--kill-driver", action="store_true")
-    parser.add_argument("--photos-per-file", type=int, default=20)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.mkdtemp(prefix="crispmask-cluster-")))
-    options = parser.parse_args()
-    given = [options.photos, *(["--annotations", options.annotations] if options.annotations else [])]
-    reference = options.work / "local"
-    if not reference.exists():
-        crispmask([*given, "-o", str(reference), "--no-pictures"], dict(os.environ)).wait()
-    runs = [(f"{n} node{'s' * (n > 1)}", n, "") for n in options.nodes]
-    runs += [("3 nodes, one killed in the middle", 3, "node")] * options.kill_node
-    runs += [("3 nodes, driver killed in the middle", 3, "driver")] * options.kill_driver
-    for what, nodes, victim in runs:
-        output = options.work / what.replace(" ", "-").replace(",", "")
-        cluster = Cluster(nodes)
-        try:
-            line = [*given, "-o", str(output), "--engine", "ray", "--address", cluster.address]
-            line += ["--photos-per-file", str(options.photos_per_file)]
-            started = time.monotonic()
-            process = crispmask(line, cluster.environment)
             if victim:
-                done = wait_for_rows(output, process)
+                done = verb.wait_for_photos(run, process)
                 print(f"  killing the {victim} with {done} photos finished", flush=True)
                 if victim == "node":
                     cluster.kill(-1)
                 else:
                     process.kill()
                     process.wait()
-                    process = crispmask(line, cluster.environment)
-            if process.wait():
-                print(f"{what}: exit code {process.returncode}", flush=True)
-            else:
-                compare(what, output, reference, time.monotonic() - started)
+                    process = verb.start(run, *options, environment=cluster.environment)
+            code = verb.finish(process)
+        except subprocess.TimeoutExpired:
+            print(f"{what}: not finished after {verb.limit} s", flush=True)
+            return False
         finally:
-            cluster.stop()
+            process.kill()
+        seconds = time.monotonic() - started
+    equal, words = (False, f"exit code {code}") if code else verb.compare(run)
+    print(f"{what:<44} {seconds:6.0f} s  {words}", flush=True)
+    return equal
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos")
+    parser.add_argument("--annotations")
+    parser.add_argument("--score", type=float, default=0.7, help="of segment")
+    parser.add_argument("--verbs", nargs="*", choices=["segment", "refine"], default=["segment", "refine"])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--kill-node", action="store_true")
+    parser.add_argument("--kill-driver", action="store_true")
+    parser.add_argument("--photos-per-file", type=int, default=20)
+    parser.add_argument("--limit", type=int, default=1800, help="seconds that a run may take")
+    parser.add_argument("--work", type=Path, default=None, help="folder of the outputs; local runs in it are kept")
+    options = parser.parse_args()
+    options.work = options.work or Path(tempfile.mkdtemp(prefix="crispmask-cluster-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that what was started is ended
+    segment = Verb("segment", options)
+    verbs = [segment if name == "segment" else Verb(name, options) for name in options.verbs]
+    for verb in dict.fromkeys([segment, *verbs]):
+        local = ["--no-pictures"] if verb is segment else []
+        if not verb.output("local").exists() and verb.finish(verb.start("local", *local, environment=dict(os.environ))):
+            raise SystemExit(f"the local run of {verb.name} failed")
+    runs = [(nodes, "") for nodes in options.nodes]
+    runs += [(3, "node")] * options.kill_node + [(3, "driver")] * options.kill_driver
+    equal = [on_cluster(verb, *run, options.photos_per_file) for verb in verbs for run in runs]
+    raise SystemExit(0 if all(equal) else 1)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ ALPHA, BETA, GAMMA, WEIGHT, SMOOTHNESS, ITERATIONS = 60, 10, 1, 3, 1, 10
 def main() -> None:
     options = arguments()
     if options.memory_of:
-        print(peak_memory(options.image, options.memory_of))
+        print(peak_memory(options.image, options.memory_of, theirs if options.peer else ours))
         return
     print(f"{ITERATIONS} iterations, theta_alpha {ALPHA}, theta_beta {BETA}, theta_gamma {GAMMA}; "
           f"medians of {options.repeats}; pydensecrf2 {'installed' if peer else 'not installed'}\n")  # fmt: skip
@@ -56,7 +56,9 @@ def main() -> None:
     startup()
     for size in options.memory:
         command = [sys.executable, __file__, "--image", options.image, "--memory-of", str(size)]
-        print(f"- Peak memory, {size}x{size}, two labels: {subprocess.check_output(command, text=True).strip()}")
+        for name, extra in (("crispmask", []), ("pydensecrf2", ["--peer"]))[: 2 if peer else 1]:
+            used = subprocess.check_output(command + extra, text=True).strip()
+            print(f"- Peak memory, {size}x{size}, two labels, {name}: {used}")
 
 
 def arguments() -> argparse.Namespace:
@@ -71,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", type=numbers, default=[], help="peak memory for squares of these sides")
     parser.add_argument("--memory-of", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -234,12 +237,12 @@ def children_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def peak_memory(image: str, size: int) -> str:
+def peak_memory(image: str, size: int, work: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> str:
     photo = load(image, (size, size))
     unary = unaries((size, size), 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.thread_time()
-    ours(photo, unary)
+    work(photo, unary)
     seconds = time.thread_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024

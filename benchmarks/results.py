@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from crispmask.coco import CocoDataset, read_results, write_results
-from crispmask.pipeline.photos import PhotoFolder
+from crispmask.coco.photos import PhotoFolder
 
 
 def repeat(records: list[dict], photos: PhotoFolder, count: int, folder: Path) -> Path:

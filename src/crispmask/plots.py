@@ -41,6 +41,7 @@ _STYLE = {
 }
 _PANEL = (5.2, 3.9)  # inches
 _MARKED = 32  # points of a line beyond which markers hide it
+_INSIDE = 4  # entries of a legend beyond which it hides lines
 _NO_DATE = {"Software": None}  # the same figure is the same file
 
 
@@ -198,14 +199,18 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     if panel.at is not None:
         axes.axvline(panel.at[1], color="#555555", linestyle=":", linewidth=1.3, label=panel.at[0])
     if panel.star is not None:
-        axes.plot(*panel.star, "*", color=COLOURS[5], markeredgecolor="black", markersize=15, label="best", zorder=5)
+        axes.plot(*panel.star, "*", color=COLOURS[5], markeredgecolor="black", markersize=15, zorder=5)
+        axes.annotate("best", panel.star, (0, 9), textcoords="offset points", ha="center", fontsize=9)
     axes.set(xlabel=panel.x.label, ylabel=panel.y.label, title=panel.title)
     for axis, scale in (("x", panel.x), ("y", panel.y)):
         if scale.log:
             getattr(axes, f"set_{axis}scale")("log")
     if panel.x.log:
         _plain_ticks(axes, panel)
-    if axes.get_legend_handles_labels()[1]:
+    entries = len(axes.get_legend_handles_labels()[1])
+    if entries > _INSIDE:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    elif entries:
         axes.legend()
 
 

@@ -1,4 +1,4 @@
-"""The engines as the command line sees them; whole runs on a cluster are checked by benchmarks/cluster.py."""
+"""The engines as the command line sees them; a whole run on a cluster is in tests/cluster/test_nodes.py."""
 
 from __future__ import annotations
 

@@ -90,16 +90,16 @@ def test_interrupted_and_continued(invoke, set_of_two, monkeypatch):
     invoke(*command)
     expected = (set_of_two / "out.json").read_bytes()
     (set_of_two / "out.json").unlink()
-    real, calls = results.read_image, []
+    real, calls = results.read_sized, []
 
-    def interrupting(path: Path) -> np.ndarray:
+    def interrupting(path: Path, size: tuple[int, int]) -> np.ndarray:
         calls.append(path)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(path)
+        return real(path, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "read_image", interrupting)
+        patch.setattr(results, "read_sized", interrupting)
         stopped = invoke(*command)
     assert stopped.exit_code == 130
     assert stopped.stderr == "Interrupted: the same command goes on from here.\n"

@@ -95,6 +95,7 @@ def changed(key, k, **values) -> dict:
         (changed("images", 1, id=7), "used twice"),
         (changed("images", 1, id=True), "whole number"),
         (changed("categories", 1, id=1), "used twice"),
+        (changed("annotations", 1, id=1), r"annotations\[1\] \(id 1\): the annotation id is used twice"),
         (changed("annotations", 1, image_id=99), r"annotations\[1\] \(id 2\): there is no image with the id 99"),
         (changed("annotations", 1, category_id=99), "no category with the id 99"),
         (changed("annotations", 0, bbox=[1, 2, 3]), "x, y, width, height"),

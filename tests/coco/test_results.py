@@ -103,6 +103,7 @@ def test_bad_records(instances, change, words):
         ([3], "result 0 must be an object"),
         ([{"image_id": 1, "category_id": 1}], "'score'"),
         ([{"image_id": "1", "category_id": 1, "score": 1}], "'image_id'"),
+        ([{"image_id": 1, "category_id": 1, "score": 1, "id": 4}] * 2, "result 1: the id 4 is used twice, first by"),
     ],
 )
 def test_bad_files(tmp_path, content, words):

@@ -116,9 +116,11 @@ def test_results_without_names(truth, tmp_path):
         convert(path, tmp_path / "out.json", to="coco")
     with pytest.raises(DataError, match="result 1: there is no image with the id 5"):
         convert(path, tmp_path / "out.json", to="coco", annotations=truth)
-    path.write_text(json.dumps([{**record, "segmentation": [[1, 2, 3, 4]]}]))
-    with pytest.raises(DataError, match=r"of image 10 \(results 0\): result 0: polygon 0 has 2 points"):
-        convert(path, tmp_path / "out.json", to="coco", annotations=truth)
+    broken = {"segmentation": [[1, 2, 3, 4]]}, {"category_id": 99}
+    for change, words in zip(broken, ("polygon 0 has 2 points", "there is no category with the id 99"), strict=True):
+        path.write_text(json.dumps([record, {**record, **change}]))
+        with pytest.raises(DataError, match=f"r.json: result 1: {words}"):
+            convert(path, tmp_path / "out.json", to="coco", annotations=truth)
     assert not (tmp_path / "out.json").exists()
 
 

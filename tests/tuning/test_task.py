@@ -89,14 +89,25 @@ def test_low_scores_are_left_out(discs):
     assert sure < everything
 
 
-def changed(discs, tmp_path, change) -> TuningTask:
+def changed(discs, tmp_path, change, objective="iou") -> TuningTask:
     """A task whose results, or annotations, were changed in place."""
     truth, results = (json.loads(path.read_text()) for path in (discs.annotations, discs.results))
     change(truth, results)
     paths = tmp_path / "truth.json", tmp_path / "results.json"
     for path, content in zip(paths, (truth, results), strict=True):
         path.write_text(json.dumps(content))
-    return dataclasses.replace(discs, annotations=paths[0], results=paths[1]).task(objective="iou", folds=2)
+    return dataclasses.replace(discs, annotations=paths[0], results=paths[1]).task(objective=objective, folds=2)
+
+
+def test_categories_that_no_detection_has_do_not_count(discs, tmp_path):
+    def add_squares(truth, results) -> None:
+        truth["categories"].append({"id": 2, "name": "square"})
+        square = {**truth["annotations"][0], "id": 99, "category_id": 2}
+        truth["annotations"].append(square)
+
+    [with_squares] = changed(discs, tmp_path, add_squares, objective="ap").measure([None])
+    assert with_squares.all == evaluate(discs.annotations, discs.results)["AP"]
+    assert evaluate(tmp_path / "truth.json", discs.results)["AP"] == with_squares.all / 2
 
 
 def test_refusals(discs, tmp_path):
@@ -112,13 +123,13 @@ def test_refusals(discs, tmp_path):
         changed(discs, tmp_path, lambda truth, results: results[3].update(image_id=77))
     with pytest.raises(DataError, match="result 2: the RLE has size"):
         changed(discs, tmp_path, lambda truth, results: results[2].update(segmentation={"size": [1, 1], "counts": [1]}))
-    with pytest.raises(DataError, match="leaves the image folder"):
+    with pytest.raises(DataError, match=r"the file name .* leads out of its folder"):
         changed(discs, tmp_path, lambda truth, results: truth["images"][0].update(file_name="../1.png"))
 
 
 def test_photos_that_are_missing_or_of_another_size_are_named(discs, tmp_path):
     task = changed(discs, tmp_path, lambda truth, results: truth["images"][2].update(file_name="gone.png"))
-    with pytest.raises(Exception, match=r"gone.png does not exist"):
+    with pytest.raises(Exception, match=r"no photo .*gone.png"):
         task.measure([None])
     from PIL import Image
 
@@ -126,5 +137,5 @@ def test_photos_that_are_missing_or_of_another_size_are_named(discs, tmp_path):
     other.mkdir()
     for path in discs.images.iterdir():
         Image.open(path).resize((32, 24)).save(other / path.name)
-    with pytest.raises(DataError, match=r"1.png has 32x24 pixels .* says 64x48"):
+    with pytest.raises(DataError, match=r"1.png has 32x24 pixels .* the annotation file says 64x48"):
         dataclasses.replace(discs, images=other).task(folds=2).measure([None])

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from crispmask.cli.console import count, note, progress_bar
-from crispmask.cli.crf import PREPARING
+from crispmask.cli.console import count
+from crispmask.cli.resumable import Resumable
 from crispmask.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -77,37 +75,16 @@ def on_ray(
     run: Callable[[Callable[[Progress], None]], Report], unit: str, settings: Settings, address: str | None
 ) -> tuple[Report, float]:
     """Run something on a cluster with a progress bar; its report, and the seconds that the work took."""
-    started = time.monotonic()
-    with progress_bar(unit) as progress, _resumable():
-        task = progress.add_task("Looking for the cluster", total=None)
-        if not (address or os.environ.get("RAY_ADDRESS")) and settings.refine:
-            from crispmask.pipeline import prepare
-
-            progress.update(task, description=PREPARING)
-            prepare(settings)  # its processes find the machine code in Numba's cache then
-            progress.update(task, description="Starting Ray")
+    with Resumable(unit, "Looking for the cluster") as work:
+        if not (address or os.environ.get("RAY_ADDRESS")):
+            work.prepare(settings)  # Ray's processes find the machine code in Numba's cache then
+            work.describe("Starting Ray")
         first = True
 
         def show(step: Progress) -> None:
-            nonlocal started, first
-            if not first:
-                progress.update(task, completed=step.done, description=count(step.objects, "object"))
-                return
+            nonlocal first
+            work.show(step, "Starting the stages" if first else count(step.objects, "object"))
             first = False
-            if step.resumed:
-                done = f"{step.resumed} of {count(step.total, unit)}"
-                note(f"Going on with an interrupted run, which had finished {done}.")
-            started = time.monotonic()
-            progress.reset(task, total=step.total, completed=step.done, description="Starting the stages")
 
         report = run(show)
-    return report, time.monotonic() - started
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        note("Interrupted: the same command goes on from here.")
-        raise
+    return report, work.seconds

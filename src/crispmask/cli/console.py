@@ -13,6 +13,8 @@ from rich.text import Text
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+PREPARING = "Compiling the CRF; the first time takes up to a minute"
+
 
 def say(text: str, style: str | None = None) -> None:
     """A line on stdout, as it is: neither wrapped nor searched for markup."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crispmask.cli.console import count, out, progress_bar, say, waiting
-from crispmask.cli.crf import PREPARING, read_fixed_params
+from crispmask.cli.console import PREPARING, count, out, progress_bar, say, waiting
+from crispmask.cli.crf import read_fixed_params
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import DEFAULT_SCORE, CRFParams
@@ -142,7 +142,7 @@ def _of_detector(sources: list[str], name: str, score: float, threads: int | Non
 
 def _of_results(results: Path, annotations: Path, images: Path, score: float) -> Mapping[str, Read]:
     from crispmask.coco import CocoDataset, read_results
-    from crispmask.coco.photos import DetectedPhotos
+    from crispmask.coco.detected import DetectedPhotos
 
     dataset = CocoDataset.from_file(annotations)
     detected = DetectedPhotos(dataset, read_results(results), images, score=score, source=str(results))

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from crispmask.adaptive import LearnedParams
 
 PANEL = "CRF parameters (each overrides --params)"
-PREPARING = "Compiling the CRF; the first time takes up to a minute"
 
 Params = Annotated[
     str,

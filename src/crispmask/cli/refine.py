@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crispmask.cli.cluster import Address, Engine, PhotosPerFile, on_ray, only
-from crispmask.cli.console import complain, count, note, progress_bar, say
-from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, kept_line, read_params
+from crispmask.cli.console import complain, count, say
+from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, kept_line, read_params
 from crispmask.cli.options import options_from
+from crispmask.cli.resumable import Resumable
 from crispmask.params import CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import RecordsDone, RefineReport
+    from crispmask.pipeline import RefineReport
 
 
 @options_from(CRFParams, "overrides", PANEL)
@@ -81,47 +81,23 @@ def refine(
         conclude(done, output, score, seconds, told=annotations is not None)
         return
     only("ray", address=address, photos_per_file=photos_per_file)
-    started = time.monotonic()
-    with progress_bar("object") as progress:
-        task = progress.add_task("Checking the results", total=None)
-        from crispmask.pipeline import Settings, prepare, refine_results
+    with Resumable("object", "Checking the results") as work:
+        from crispmask.pipeline import Settings, refine_results
 
         settings = Settings(params=chosen, score=score, joint=joint)
-        checked = False
-
-        def show(step: RecordsDone) -> None:
-            nonlocal started, checked
-            if checked:
-                progress.update(task, completed=step.done)
-                return
-            checked = True
-            if step.resumed:
-                done = f"{step.resumed} of {count(step.total, 'object')}"
-                note(f"Going on with an interrupted run, which had finished {done}.")
-            if step.done < step.total:
-                progress.update(task, description=PREPARING)
-                prepare(settings)
-            # Neither the compilation nor what an earlier run did counts for the rate.
-            started = time.monotonic()
-            progress.reset(task, total=step.total, completed=step.done, description="Refining")
-
-        try:
-            report = refine_results(
-                results,
-                images,
-                output,
-                settings,
-                annotations=annotations,
-                threads=threads,
-                restart=restart,
-                skip_bad=skip_bad,
-                on_bad=complain,
-                on_progress=show,
-            )
-        except KeyboardInterrupt:
-            note("Interrupted: the same command goes on from here.")
-            raise
-    conclude(report, output, score, time.monotonic() - started, told=annotations is not None)
+        report = refine_results(
+            results,
+            images,
+            output,
+            settings,
+            annotations=annotations,
+            threads=threads,
+            restart=restart,
+            skip_bad=skip_bad,
+            on_bad=complain,
+            on_progress=lambda step: work.show(step, "Refining", settings),
+        )
+    conclude(report, output, score, work.seconds, told=annotations is not None)
 
 
 def conclude(report: RefineReport, output: Path, score: float, seconds: float, *, told: bool) -> None:

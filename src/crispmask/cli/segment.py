@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crispmask.cli.cluster import Address, Engine, Gpus, Json, PhotosPerFile, on_ray, only
-from crispmask.cli.console import complain, count, note, progress_bar, say, waiting
-from crispmask.cli.crf import PANEL, PREPARING, Joint, Params, Restart, Threads, kept_line, read_params
+from crispmask.cli.console import complain, count, say, waiting
+from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, kept_line, read_params
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
+from crispmask.cli.resumable import Resumable
 from crispmask.params import DEFAULT_SCORE, CRFParams
 
 if TYPE_CHECKING:
@@ -124,46 +124,28 @@ def segment(
     ensure_weights(detector)
     with waiting("Loading the detector"):
         from crispmask.detectors import load_detector
-        from crispmask.pipeline import Settings, prepare, segment_folder
+        from crispmask.pipeline import Settings, segment_folder
 
         settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
         loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
-    started = time.monotonic()
-    with progress_bar("photo") as progress:
-        task = progress.add_task("Looking for photos", total=None)
+    with Resumable("photo", "Looking for photos") as work:
 
         def show(step: PhotoDone) -> None:
-            nonlocal started
-            if step.path is not None:
-                progress.update(task, completed=step.done, description=count(step.objects, "object"))
-                return
-            if step.resumed:
-                done = f"{step.resumed} of {count(step.total, 'photo')}"
-                note(f"Going on with an interrupted run, which had finished {done}.")
-            if refine and step.done < step.total:
-                progress.update(task, description=PREPARING)
-                prepare(settings)
-            # Neither the compilation nor what an earlier run did counts for the rate.
-            started = time.monotonic()
-            progress.reset(task, total=step.total, completed=step.done, description="Segmenting")
+            work.show(step, "Segmenting" if step.path is None else count(step.objects, "object"), settings)
 
-        try:
-            report = segment_folder(
-                sources,
-                output,
-                loaded,
-                settings,
-                annotations=annotations,
-                pictures=pictures is not False,
-                threads=threads,
-                batch_size=batch_size,
-                restart=restart,
-                on_photo=show,
-            )
-        except KeyboardInterrupt:
-            note("Interrupted: the same command goes on from here.")
-            raise
-    conclude(report, output, time.monotonic() - started, pictures=pictures is not False)
+        report = segment_folder(
+            sources,
+            output,
+            loaded,
+            settings,
+            annotations=annotations,
+            pictures=pictures is not False,
+            threads=threads,
+            batch_size=batch_size,
+            restart=restart,
+            on_photo=show,
+        )
+    conclude(report, output, work.seconds, pictures=pictures is not False)
 
 
 def conclude(

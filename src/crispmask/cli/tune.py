@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from crispmask.cli.console import count, note, out, progress_bar, say, waiting
-from crispmask.cli.crf import PREPARING, read_fixed_params
+from crispmask.cli.console import PREPARING, count, note, out, progress_bar, say, waiting
+from crispmask.cli.crf import read_fixed_params
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import CRFParams

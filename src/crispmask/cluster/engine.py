@@ -28,7 +28,6 @@ from crispmask.pipeline.journal import refuse_other_settings
 UNFINISHED, MANIFEST, CHECKPOINT, TABLE = "unfinished.json", "manifest.parquet", "checkpoint", "photos.parquet"
 
 BLOCK = 16  # photos that a task takes at a time: seconds of work, and few enough to spread over the machines
-SMALL = 4  # processors; a cluster below it shares each between a detector and a task, so that none waits for ever
 EVERY = 0.5  # seconds between two looks at the progress
 
 
@@ -76,26 +75,12 @@ def end(out: Place) -> None:
         (out / name).remove()
 
 
-def processor_share() -> float:
-    """Processors that a task takes of the cluster.
-
-    Raises:
-        ClusterError: one processor, where detectors and other tasks would wait for each other for ever.
-    """
-    processors = ray.cluster_resources().get("CPU", 0)
-    if 0 < processors < 2:
-        raise ClusterError("a cluster of at least two processors is needed, and this one has one: add a machine")
-    return 0.5 if processors < SMALL else 1
-
-
-def read_blocks(manifest: Manifest, share: float) -> ray.data.Dataset:
+def read_blocks(manifest: Manifest) -> ray.data.Dataset:
     """The manifest in blocks of work, as a data set whose options are its own."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
-    # The second version of Ray's reader lists files in a task that takes a whole processor, whatever it is told.
-    context.use_datasource_v2 = False
     with ray.data.DataContext.current(context):
-        return manifest.read(num_cpus=share).repartition(target_num_rows_per_block=BLOCK)
+        return manifest.read().repartition(target_num_rows_per_block=BLOCK)
 
 
 def write_once(rows: ray.data.Dataset, out: Place, photos_per_file: int, schema: pa.Schema) -> None:

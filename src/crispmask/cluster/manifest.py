@@ -69,12 +69,13 @@ class Manifest:
         columns = tuple(name for name in (*COLUMNS, RECORDS.name) if name in fields)
         return cls(places, kind, columns, photos, places[0].parent.url)
 
-    def read(self, **options: Any) -> ray.data.Dataset:
-        """Its rows as a Ray data set; `options` are those of ``ray.data.read_parquet``."""
+    def read(self) -> ray.data.Dataset:
+        """Its rows as a Ray data set."""
         paths, filesystem = [place.path for place in self.places], self.places[0].filesystem
         if self.kind == "parquet":
-            return ray.data.read_parquet(paths, filesystem=filesystem, columns=list(self.columns), **options)
-        return ray.data.read_json(paths, lines=True, filesystem=filesystem, file_extensions=None, **options)
+            return ray.data.read_parquet(paths, filesystem=filesystem, columns=list(self.columns))
+        # Without `lines` it reads JSON lines all the same, and from any file system.
+        return ray.data.read_json(paths, filesystem=filesystem, file_extensions=None)
 
     def find(self) -> dict[str, str]:
         """All its photos as `find_photos` gives them."""

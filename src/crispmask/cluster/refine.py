@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from crispmask._version import __version__
 from crispmask.cluster.engine import (
     MANIFEST,
     TABLE,
@@ -23,7 +22,6 @@ from crispmask.cluster.engine import (
     connected,
     finished,
     goes_on,
-    processor_share,
     read_blocks,
     telling,
     write_once,
@@ -32,15 +30,12 @@ from crispmask.cluster.manifest import COLUMNS, Manifest
 from crispmask.cluster.output import BATCH, check_rows, dataset_of
 from crispmask.cluster.stages import KEY, RECORDS, REFINED, RefineRecords, read_photos
 from crispmask.cluster.storage import Place
-from crispmask.coco import CocoDataset, write_results
+from crispmask.coco import write_results
 from crispmask.coco.stream import open_plain
-from crispmask.errors import DataError, ParamsError
-from crispmask.files import checksum
+from crispmask.errors import ParamsError
 from crispmask.pipeline import RefineReport, Settings
-from crispmask.pipeline.photos import PhotoFolder
+from crispmask.pipeline.job import RefineJob
 from crispmask.pipeline.plan import Plan
-from crispmask.pipeline.provenance import beside, describe, write_provenance
-from crispmask.pipeline.results import check_output, named_beside
 
 
 def refine_on_ray(
@@ -72,63 +67,37 @@ def refine_on_ray(
         DataError, ParamsError: as `refine_results`; a photo that can no longer be read is told at the end.
         ClusterError: as `segment_on_ray`.
     """
-    results, output, settings = Path(results), Path(output), settings or Settings(score=0)
     if photos_per_file < 1:
         raise ParamsError(f"photos_per_file must be at least 1, got {photos_per_file}")
-    named_by = Path(annotations) if annotations else named_beside(results)
-    check_output(output, results, named_by)
-    photos = PhotoFolder(Path(images), CocoDataset.from_file(named_by, annotations=False) if named_by else None)
-    state = Place.of(output.with_name(output.name + ".unfinished"))
-    skipped = 0
-
-    def bad(sentence: str) -> None:
-        nonlocal skipped
-        if not skip_bad:
-            raise DataError(f"{sentence}; --skip-bad leaves such records out")
-        skipped += 1
-        if on_bad:
-            on_bad(sentence)
-
-    with open_plain(results) as file:
-        checksums = {"results": checksum(results), "annotations": checksum(named_by) if named_by else None}
-        fingerprint = {"crispmask": __version__, "engine": "ray", **checksums, **settings.as_dict()}
+    job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
+    state = Place.of(job.state)
+    with open_plain(job.results) as file:
+        fingerprint = {"engine": "ray", **job.fingerprint()}
         going_on = goes_on(state, fingerprint, restart)
-        plan = Plan.make(file, results, photos, settings.score, bad)
+        plan = job.plan(file)
         manifest = _write_manifest(plan, state / MANIFEST)
         if not going_on:
             begin(state, fingerprint)
     before = finished(state)
     resumed = {int(name) for name in before.to_table()[KEY].to_pylist()} if before is not None else set()
     if manifest.photos:
-        with connected(address):
-            share = processor_share()
-            with telling(on_progress, manifest.photos, len(resumed)) as counter:
-                rows = (
-                    read_blocks(manifest, share)
-                    .map_batches(
-                        partial(read_photos, base=None, carry=(RECORDS,)), batch_format="pyarrow", num_cpus=share
-                    )
-                    .map_batches(Counted(RefineRecords(settings), counter), batch_format="pyarrow", num_cpus=share)
-                )
-                write_once(rows, state, photos_per_file, REFINED)
+        with connected(address), telling(on_progress, manifest.photos, len(resumed)) as counter:
+            rows = (
+                read_blocks(manifest)
+                .map_batches(partial(read_photos, base=None, carry=(RECORDS,)), batch_format="pyarrow")
+                .map_batches(Counted(RefineRecords(job.settings), counter), batch_format="pyarrow")
+            )
+            write_once(rows, state, photos_per_file, REFINED)
         refined = _refined(state / TABLE, manifest.photos)
     else:
         refined = REFINED.empty_table()
     for row in refined.filter(pc.is_valid(refined["error"])).to_pylist():
         for entry in row["records"]:
-            bad(f"{results}: result {entry['number']}: {row['error']}")
-    kept = _write(refined, output)
-    facts = {
-        "results": describe(results),
-        "annotations": describe(named_by) if named_by else None,
-        "images": str(images),
-        "settings": settings.as_dict(),
-        "records": {"refined": len(kept), "below_score": plan.below, "skipped": skipped},
-    }
-    write_provenance(beside(output), "refine", facts, [output])
+            job.bad(f"{job.results}: result {entry['number']}: {row['error']}")
+    numbers = _write(refined, job.output)
+    report = job.conclude(plan, numbers, sum(plan.owner[k] in resumed for k in numbers))
     state.remove()
-    again = sum(plan.owner[k] in resumed for k in kept)
-    return RefineReport(len(kept), len({plan.owner[k] for k in kept}), again, plan.below, skipped, named_by)
+    return report
 
 
 def _write_manifest(plan: Plan, place: Place) -> Manifest:

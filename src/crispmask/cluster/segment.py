@@ -23,7 +23,6 @@ from crispmask.cluster.engine import (
     end,
     finished,
     goes_on,
-    processor_share,
     read_blocks,
     telling,
     write_once,
@@ -39,6 +38,8 @@ from crispmask.errors import DataError, ParamsError
 from crispmask.pipeline import Failure, Report, Settings
 from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
 from crispmask.runtime import onnx_runtime
+
+FEW = 4  # processors; in a cluster of fewer, detectors share them with the tasks
 
 
 def segment_on_ray(
@@ -178,24 +179,26 @@ def _stages(
     gpus: float | None,
 ) -> ray.data.Dataset:
     """Manifest, pixels, detections, refined rows: the lazy data set that `write_once` runs."""
-    share = processor_share()
+    cluster = ray.cluster_resources()
     if gpus is None:
         usable = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
-        gpus = 1 if usable and ray.cluster_resources().get("GPU", 0) else 0
+        gpus = 1 if usable and cluster.get("GPU", 0) else 0
+    # A detector keeps its processor for the whole run. Of few, none may be kept from the tasks, even after a loss.
+    processors = int(cluster.get("CPU", 0))
+    shared = not gpus and processors < FEW
     return (
-        read_blocks(manifest, share)
-        .map_batches(partial(read_photos, base=manifest.base), batch_format="pyarrow", num_cpus=share)
+        read_blocks(manifest)
+        .map_batches(partial(read_photos, base=manifest.base), batch_format="pyarrow")
         .map_batches(
             Detect,
             fn_constructor_args=(detector, loaded.checksum, settings, "cuda" if gpus else "cpu"),
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1),
-            num_cpus=None if gpus else share,
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, processors) if shared else None),
+            num_cpus=0 if shared else None,
             num_gpus=gpus or None,
         )
         .map_batches(
             Counted(Refine(settings, dict(loaded.categories), loaded.checksum), counter),
             batch_format="pyarrow",
-            num_cpus=share,
         )
     )

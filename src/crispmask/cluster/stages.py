@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from crispmask._version import __version__
 from crispmask.cluster.storage import Place
 from crispmask.coco import instances_to_results
+from crispmask.coco.photos import other_size
 from crispmask.detectors import load_detector
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError
 from crispmask.image import decode_image, read_image
 from crispmask.pipeline import Settings, detect, refine, refine_records
-from crispmask.pipeline.photos import other_size
 
 READERS = 8  # photos that a reading task fetches at the same time: an object store answers after tens of milliseconds
 

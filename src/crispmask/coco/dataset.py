@@ -80,10 +80,16 @@ class CocoDataset:
                 raise DataError(f"{where}: the category id {category} is used twice")
             categories[category] = str(record.get("name", category))
         by_image: dict[int, list[Mapping[str, Any]]] = {image: [] for image in images}
+        ids: set[Any] = set()
         for where, record in _records(path, content, "annotations"):
             image_id, category = records.whole(record, "image_id", where), records.whole(record, "category_id", where)
             if image_id not in images:
                 raise DataError(f"{where}: there is no image with the id {image_id}")
+            own = record.get("id")
+            if isinstance(own, int | str):
+                if own in ids:
+                    raise DataError(f"{where}: the annotation id is used twice")
+                ids.add(own)
             if category not in categories:
                 raise DataError(f"{where}: there is no category with the id {category}")
             if record.get("bbox") is not None:

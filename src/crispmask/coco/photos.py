@@ -1,97 +1,133 @@
-"""The photos of a data set with the detections in them."""
+"""The photos of a data set: which file an image id stands for, its size and its pixels."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.results import results_to_instances
-from crispmask.coco.rle import segmentation_to_rle
 from crispmask.errors import DataError
-from crispmask.image import read_image
-from crispmask.instances import Instances
+from crispmask.files import relative_parts
+from crispmask.image import SUFFIXES, read_image, read_size
+
+_NUMBERED = re.compile(r"(?:COCO_\w+_)?0*(\d+)")
+"""COCO's names: 000000000139.jpg since 2017, COCO_val2014_000000000139.jpg before; also 139.jpg."""
 
 
-class DetectedPhotos:
-    """COCO results, checked and sorted by photo.
-
-    Args:
-        dataset: says which image is which file, and of what size.
-        results: COCO results, checked by `crispmask.coco.read_results`; they are not changed.
-        folder: that the data set's file names are relative to.
-        score: detections below it are left out.
-        source: what the results are called in errors.
+@dataclass(frozen=True)
+class PhotoFolder:
+    """The photos of a data set.
 
     Attributes:
-        records: the detections that count, in the order of the results, masks as compressed RLE. Those in categories
-            that the data set does not have are left out.
+        folder: where they lie.
+        dataset: gives file names, relative to `folder`, and sizes by image id; None: COCO's conventions give the names.
 
     Raises:
-        DataError: an image that the data set does not have, a segmentation that breaks the format, or a file name
-            that leaves the folder.
+        DataError: `folder` is none.
     """
 
-    def __init__(
-        self,
-        dataset: CocoDataset,
-        results: Sequence[Mapping[str, Any]],
-        folder: str | Path,
-        *,
-        score: float = 0.0,
-        source: str = "results",
-    ) -> None:
-        self.dataset, self.folder = dataset, Path(folder)
-        self.records: list[Mapping[str, Any]] = []
-        for k, record in enumerate(results):
-            if record["image_id"] not in dataset.images:
-                raise DataError(f"{source}: result {k}: {dataset.path} has no image with the id {record['image_id']!r}")
-            if record["score"] < score or record["category_id"] not in dataset.categories:
-                continue
-            try:
-                rle = segmentation_to_rle(record.get("segmentation"), *dataset.images[record["image_id"]].size)
-            except DataError as error:
-                raise DataError(f"{source}: result {k}: {error}") from None
-            self.records.append({**record, "segmentation": rle})
-        for image in dataset.images.values():
-            path = Path(image.file_name.replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{dataset.path}: the file name {image.file_name!r} leaves the image folder")
+    folder: Path
+    dataset: CocoDataset | None
 
-    def by_image(self) -> dict[int, list[int]]:
-        """Numbers of the records of each image that has some, by its id in ascending order."""
-        found: dict[int, list[int]] = defaultdict(list)
-        for k, record in enumerate(self.records):
-            found[record["image_id"]].append(k)
-        return {key: found[key] for key in sorted(found)}
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise DataError(f"{self.folder} is not a folder: name the one that holds the photos")
+
+    def path(self, image_id: int) -> Path:
+        """The photo's file.
+
+        Raises:
+            DataError: an unknown id, a name that leaves the folder, or a file that is not there.
+        """
+        if self.dataset is None:
+            return self._by_number(image_id)
+        image = self.dataset.images.get(image_id)
+        if image is None:
+            raise DataError(f"there is no image with the id {image_id} in {self.dataset.path}")
+        return inside(self.folder, image.file_name)
+
+    def size(self, image_id: int) -> tuple[int, int]:
+        """(H, W) of a photo, pixels, from the header of its file.
+
+        Raises:
+            DataError: as `path`; or another size than the data set says.
+            ImageError: a file that is no image.
+        """
+        path = self.path(image_id)
+        size = read_size(path)
+        if self.dataset is not None and size != self.dataset.images[image_id].size:
+            raise other_size(path, size, self.dataset.images[image_id].size)
+        return size
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
-        """The pixels of an image, uint8 (H, W, 3) RGB.
+        """The pixels of a photo, uint8 (H, W, 3) RGB.
 
         Raises:
-            ImageError: a file that is missing or cannot be read.
-            DataError: another size than the data set says.
+            DataError: as `path`; or another size than the data set says.
+            ImageError: a file that cannot be read.
         """
-        info = self.dataset.images[image_id]
-        path = self.folder / info.file_name.replace("\\", "/")
-        image = read_image(path)
-        if image.shape[:2] != info.size:
+        path = self.path(image_id)
+        return read_image(path) if self.dataset is None else read_sized(path, self.dataset.images[image_id].size)
+
+    def _by_number(self, image_id: int) -> Path:
+        found = self._numbered.get(image_id, [])
+        if not found:
             raise DataError(
-                f"{path} has {image.shape[1]}x{image.shape[0]} pixels (width x height), {self.dataset.path} says "
-                f"{info.size[1]}x{info.size[0]}"
+                f"there is no photo of image {image_id} in {self.folder} (looked for {image_id:012d}.jpg, "
+                f"{image_id}.jpg and the like): name the annotation file that gives the file names"
             )
-        return image
+        if len(found) > 1:
+            raise DataError(
+                f"{' and '.join(sorted(found)[:2])} in {self.folder} could both be image {image_id}: name the "
+                "annotation file that gives the file names"
+            )
+        return self.folder / found[0]
 
-    def instances(self, image_id: int, numbers: Sequence[int]) -> Instances:
-        """Records of an image as instances.
+    @cached_property
+    def _numbered(self) -> Mapping[int, list[str]]:
+        """Names of the images in the folder by the number in them."""
+        names: dict[int, list[str]] = {}
+        for path in self.folder.iterdir():
+            number = _NUMBERED.fullmatch(path.stem)
+            if number and path.suffix.lower() in SUFFIXES:
+                names.setdefault(int(number[1]), []).append(path.name)
+        return names
 
-        Raises:
-            DataError: a record that breaks the format.
-        """
-        chosen = [self.records[k] for k in numbers]
-        return results_to_instances(chosen, *self.dataset.images[image_id].size)
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of a name in a folder.
+
+    Raises:
+        DataError: a name that leads out of the folder, by ``..`` or as an absolute path; or no such file.
+    """
+    path = folder.joinpath(*relative_parts(name))
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
+        raise DataError(f"there is no photo {path}: name the folder that the file names of the data set start from")
+    return path
+
+
+def read_sized(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The pixels of a photo, uint8 (`size`, 3) RGB.
+
+    Raises:
+        DataError: a photo of another size (H, W).
+        ImageError: a file that cannot be read.
+    """
+    image = read_image(path)
+    if image.shape[:2] != size:
+        raise other_size(path, (image.shape[0], image.shape[1]), size)
+    return image
+
+
+def other_size(path: Path, size: tuple[int, int], expected: tuple[int, int]) -> DataError:
+    """What to raise where a photo has another size (H, W) than its annotation file says."""
+    return DataError(
+        f"{path} has {size[1]}x{size[0]} pixels (width x height), the annotation file says {expected[1]}x{expected[0]}"
+    )

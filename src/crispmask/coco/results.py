@@ -103,9 +103,11 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 
 
 def check_results(records: Iterable[Any], source: str) -> None:
-    """Raise DataError, naming `source`, for a record without whole ids, a score, or a usable box."""
+    """Raise DataError, naming `source`, for a record without whole ids, a score, a usable box, or an id of its own."""
+    seen: dict[Any, int] = {}
     for k, record in enumerate(records):
         check_result(record, f"{source}: result {k}")
+        check_own_id(record, k, seen, f"{source}: result {k}")
 
 
 def check_result(record: Any, where: str) -> None:
@@ -117,6 +119,16 @@ def check_result(record: Any, where: str) -> None:
     checks.number(record.get("score"), "'score'", where)
     if record.get("bbox") is not None:
         checks.box(record, where)
+
+
+def check_own_id(record: Mapping[str, Any], number: int, seen: dict[Any, int], where: str) -> None:
+    """Raise DataError, beginning with `where`, for an ``id`` that an earlier record has; `seen` is their numbers by id.
+
+    Results need no ids: where they have some, two that are equal are one detection that was written twice.
+    """
+    own = record.get("id")
+    if isinstance(own, int | str) and seen.setdefault(own, number) != number:
+        raise DataError(f"{where}: the id {own!r} is used twice, first by result {seen[own]}")
 
 
 def check_mask(record: Mapping[str, Any], where: str, size: tuple[int, int]) -> None:

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from crispmask.crf import _gaussian_kernels as gaussian
+from crispmask.crf._gaussian_kernels import horizontal, row_length, tile_for, vertical
 from crispmask.crf._lanes import (
-    MAX_BLOCKS,
     WIDTH,
     at_least,
     exp_lanes,
@@ -54,8 +53,6 @@ def _source(state, above, below, y, first, last, length):
 def two_labels(corner_count: int) -> Any:
     """Update of two labels for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
     D = corner_count
-    horizontal, vertical = gaussian.make(MAX_BLOCKS)
-    step = MAX_BLOCKS * WIDTH
 
     def update_two(
         difference, own, state, above, below, width, first, last, read, write,
@@ -72,8 +69,8 @@ def two_labels(corner_count: int) -> Any:
         height = (n + width - 1) // width
         smooth = taps_y.shape[0] > 0 and read
         radius = taps_y.shape[0] - 1 if smooth else 0
-        length = (width + step - 1) // step * step
-        tile = gaussian.tile_for(taps_x, 1, MAX_BLOCKS)
+        length = row_length(width)
+        tile = tile_for(taps_x, 1)
         ring = np.zeros((2 * radius + 2, length), np.float32)
         row = np.empty(length, np.float32)
         x = np.empty(width, np.float32)
@@ -127,7 +124,6 @@ def two_labels(corner_count: int) -> Any:
 def labels(corner_count: int, blocks: int, lanes: int) -> Any:
     """Update of all labels for such a lattice; `blocks` and `lanes` as `_lanes.shape_of` says."""
     D, step = corner_count, blocks * WIDTH
-    horizontal, vertical = gaussian.make(blocks)
 
     def update_many(
         unary, extra, own, negative_compatibility, state, above, below, width, first, last, read, write,
@@ -142,9 +138,10 @@ def labels(corner_count: int, blocks: int, lanes: int) -> Any:
         height = (n + width - 1) // width
         smooth = taps_y.shape[0] > 0 and read
         radius = taps_y.shape[0] - 1 if smooth else 0
-        tile = gaussian.tile_for(taps_x, lanes, blocks)
-        ring = np.zeros((2 * radius + 2, width * lanes), np.float32)
-        message = np.zeros(width * lanes, np.float32)
+        length = row_length(width * lanes)
+        tile = tile_for(taps_x, lanes)
+        ring = np.zeros((2 * radius + 2, length), np.float32)
+        message = np.zeros(length, np.float32)
         # A few points at a time go through one stage after the other: the stages of one point wait for each other,
         # those of several run side by side. That, `lanes` as a constant, and asking for the row that the Gaussian
         # reads next save a fifth of the time (21 labels).

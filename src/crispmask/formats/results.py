@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crispmask.coco import CocoDataset, instances_to_results, read_results, results_to_instances, write_results
+from crispmask.coco.results import check_mask
 from crispmask.errors import DataError
 from crispmask.files import write_text
 from crispmask.formats.coco import image_record
@@ -22,20 +23,19 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
         if not beside.is_file():
             raise DataError(f"{path} does not say which photos it is about: add --annotations GT.json")
         dataset = CocoDataset.from_file(beside, annotations=False)
-    by_image: dict[int, list[tuple[int, dict[str, Any]]]] = {}
+    by_image: dict[int, list[dict[str, Any]]] = {key: [] for key in dataset.images}
     for k, record in enumerate(read_results(path)):
-        if record["image_id"] not in dataset.images:
-            raise DataError(f"{path}: result {k}: there is no image with the id {record['image_id']} in {dataset.path}")
-        by_image.setdefault(int(record["image_id"]), []).append((k, record))
+        where, image_id, category = f"{path}: result {k}", int(record["image_id"]), int(record["category_id"])
+        if image_id not in by_image:
+            raise DataError(f"{where}: there is no image with the id {image_id} in {dataset.path}")
+        if category not in dataset.categories:
+            raise DataError(f"{where}: there is no category with the id {category} in {dataset.path}")
+        check_mask(record, where, dataset.images[image_id].size)
+        by_image[image_id].append(record)
 
     def images() -> Iterator[LabelledImage]:
         for key, image in dataset.images.items():
-            own = by_image.get(key, [])
-            try:
-                found = results_to_instances([record for _, record in own], *image.size)
-            except DataError as error:
-                numbers = ", ".join(str(k) for k, _ in own[:9])
-                raise DataError(f"{path}: of image {key} (results {numbers}): {error}") from None
+            found = results_to_instances(by_image[key], *image.size)
             yield LabelledImage(key, image.file_name, found, (False,) * len(found))
 
     return Labels(dataset.categories, images())

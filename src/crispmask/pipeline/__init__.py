@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
+from crispmask.pipeline.job import RefineReport
 from crispmask.pipeline.photo import Settings, detect, prepare, process, refine, write_picture
-from crispmask.pipeline.results import RecordsDone, RefineReport, refine_records, refine_results
+from crispmask.pipeline.results import RecordsDone, refine_records, refine_results
 
 __all__ = [
     "Failure",

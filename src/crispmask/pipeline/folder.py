@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from crispmask._version import __version__
 from crispmask.adaptive import Decision
 from crispmask.coco import CocoDataset, instances_to_results, write_results
+from crispmask.coco.photos import other_size
 from crispmask.detectors.base import Detector, detect_all
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError, ParamsError
 from crispmask.files import write_text
 from crispmask.image import find_images, read_image
 from crispmask.instances import Instances
-from crispmask.pipeline.journal import Journal
+from crispmask.pipeline.journal import Journal, stamp
 from crispmask.pipeline.naming import match_annotations, picture_names, relative_names
 from crispmask.pipeline.photo import Settings, choose_and_refine, write_picture
-from crispmask.pipeline.photos import other_size, stamp
 from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
 
 JOURNAL = "unfinished.jsonl"

@@ -127,3 +127,12 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
     def _write(self, content: dict[str, Any]) -> None:
         assert self._writing is not None
         self._good += self._writing.write((json.dumps(content, separators=(",", ":")) + "\n").encode())
+
+
+def stamp(path: Path) -> list[int] | None:
+    """Size and time of a file: another file under the same name is not taken for the one that was finished."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

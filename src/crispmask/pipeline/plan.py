@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from crispmask.coco.results import check_mask, check_result
+from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.results import check_mask, check_own_id, check_result
 from crispmask.coco.stream import JsonStream, Value
 from crispmask.errors import CrispmaskError, DataError
-from crispmask.pipeline.photos import PhotoFolder, stamp
+from crispmask.pipeline.journal import stamp
 
 _CHECKED = {"image_id", "category_id", "bbox", "score", "segmentation"}
 
@@ -57,9 +58,7 @@ class Plan:
             owner = -1
             try:
                 check_result(record, where)
-                own = record.get("id")
-                if isinstance(own, int | str) and ids.setdefault(own, k) != k:
-                    raise DataError(f"{where}: the id {own!r} is used twice, first by result {ids[own]}")
+                check_own_id(record, k, ids, where)
                 if score and record["score"] < score:
                     plan.below += 1
                 else:

@@ -13,25 +13,22 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask._version import __version__
 from crispmask.adaptive import Decision
-from crispmask.coco import CocoDataset, mask_to_rle, results_to_instances, write_results
+from crispmask.coco import mask_to_rle, results_to_instances, write_results
+from crispmask.coco.photos import read_sized
 from crispmask.coco.stream import open_plain
 from crispmask.errors import CrispmaskError, DataError, ValueRangeError
-from crispmask.files import checksum
-from crispmask.image import read_image
+from crispmask.pipeline.job import RefineJob, RefineReport
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.photo import Settings
-from crispmask.pipeline.photos import PhotoFolder, other_size
 from crispmask.pipeline.plan import Plan
-from crispmask.pipeline.provenance import beside, describe, write_provenance
 from crispmask.refinement import refine_instances
 
 T = TypeVar("T")
@@ -45,29 +42,6 @@ class RecordsDone:
     done: int
     total: int
     resumed: int
-
-
-@dataclass(frozen=True)
-class RefineReport:
-    """What a run did.
-
-    Attributes:
-        records: records in the output.
-        photos: photos that they are of.
-        resumed: records that an earlier, interrupted run had finished.
-        below: records left out for their score.
-        skipped: bad records, which are not in the output.
-        kept: how many masks learnt parameters left alone, by reason.
-        named_by: the file that gave the photos' names; None: COCO's conventions did.
-    """
-
-    records: int
-    photos: int
-    resumed: int
-    below: int
-    skipped: int
-    named_by: Path | None
-    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 def refine_records(
@@ -137,29 +111,13 @@ def refine_results(
             any work where reading the records and the photos' headers shows it.
         ParamsError: an interrupted run with other settings.
     """
-    results, output, settings = Path(results), Path(output), settings or Settings(score=0)
     if threads is not None and threads < 1:
         raise ValueRangeError(f"threads must be at least 1, got {threads}")
-    named_by = Path(annotations) if annotations else named_beside(results)
-    check_output(output, results, named_by)
-    photos = PhotoFolder(Path(images), CocoDataset.from_file(named_by, annotations=False) if named_by else None)
-    state = output.with_name(output.name + ".unfinished")
-    skipped = 0
-
-    def bad(sentence: str) -> None:
-        nonlocal skipped
-        if not skip_bad:
-            raise DataError(f"{sentence}; --skip-bad leaves such records out")
-        skipped += 1
-        if on_bad:
-            on_bad(sentence)
-
+    job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
     with ExitStack() as opened:
-        file = opened.enter_context(open_plain(results))
-        checksums = {"results": checksum(results), "annotations": checksum(named_by) if named_by else None}
-        fingerprint = {"crispmask": __version__, **checksums, **settings.as_dict()}
-        journal = opened.enter_context(Journal(state / "journal.jsonl", fingerprint, restart))
-        plan = Plan.make(file, results, photos, settings.score, bad)
+        file = opened.enter_context(open_plain(job.results))
+        journal = opened.enter_context(Journal(job.state / "journal.jsonl", job.fingerprint(), restart))
+        plan = job.plan(file)
         finished, left = _divide(plan, journal)
         resumed, failed = len(finished), 0
 
@@ -170,29 +128,23 @@ def refine_results(
         tell()
         workers = min(threads or os.cpu_count() or 1, max(1, len(left)))
         inner = max(1, (threads or os.cpu_count() or 1) // workers)
-        for group, done in _side_by_side(lambda group: _refine(plan, group, settings, inner), left, workers):
+        for group, done in _side_by_side(lambda group: _refine(plan, group, job.settings, inner), left, workers):
             if isinstance(done, CrispmaskError):
                 for k in group:
                     failed += 1
-                    bad(f"{results}: result {k}: {done}")
+                    job.bad(f"{job.results}: result {k}: {done}")
             else:
                 journal.append(*done)
                 finished.update(group)
             tell()
         kept = [k for k in plan.numbers if k in finished]
-        write_results(output, (journal[k]["record"] for k in kept), partial_in=state if len(journal) else None)
-        facts = {
-            "results": describe(results),
-            "annotations": describe(named_by) if named_by else None,
-            "images": str(images),
-            "settings": settings.as_dict(),
-            "records": {"refined": len(kept), "below_score": plan.below, "skipped": skipped},
-        }
-        write_provenance(beside(output), "refine", facts, [output])
+        records = (journal[k]["record"] for k in kept)
+        write_results(job.output, records, partial_in=job.state if len(journal) else None)
         reasons = Counter(journal[k]["kept"] for k in kept if journal[k]["kept"])
+        report = job.conclude(plan, kept, resumed, reasons)
         journal.remove()
-    shutil.rmtree(state, ignore_errors=True)
-    return RefineReport(len(kept), len({plan.owner[k] for k in kept}), resumed, plan.below, skipped, named_by, reasons)
+    shutil.rmtree(job.state, ignore_errors=True)
+    return report
 
 
 def _divide(plan: Plan, journal: Journal) -> tuple[set[int], list[list[int]]]:
@@ -212,9 +164,7 @@ def _refine(plan: Plan, group: list[int], settings: Settings, threads: int) -> l
     """The journal's records of a photo, or why there are none."""
     photo = plan.photo_of(group[0])
     try:
-        image = read_image(photo.path)
-        if image.shape[:2] != photo.size:
-            raise other_size(photo.path, (image.shape[0], image.shape[1]), photo.size)
+        image = read_sized(photo.path, photo.size)
         decisions: list[Decision | None] = []
         refined = refine_records(image, [plan.record(k) for k in group], settings, threads=threads, decisions=decisions)
     except CrispmaskError as error:
@@ -226,21 +176,6 @@ def _refine(plan: Plan, group: list[int], settings: Settings, threads: int) -> l
         {"name": k, "stamp": photo.stamp, "record": record, "kept": reason}
         for k, record, reason in zip(group, refined, reasons, strict=True)
     ]
-
-
-def named_beside(results: Path) -> Path | None:
-    """What `segment_folder` wrote beside its results."""
-    path = results.with_name("images.json")
-    return path if path.is_file() else None
-
-
-def check_output(output: Path, *inputs: Path | None) -> None:
-    """Raise DataError where the output is a folder or one of the inputs."""
-    if output.is_dir():
-        raise DataError(f"the output {output} is a folder: name a file")
-    for path in inputs:
-        if path is not None and output.exists() and path.exists() and output.samefile(path):
-            raise DataError(f"the output {output} is also an input: name another file")
 
 
 def _side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:

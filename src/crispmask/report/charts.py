@@ -35,15 +35,21 @@ def histogram(changes: NDArray[np.float64], label: str) -> str:
         y = top + plot * (1 - tick / peak)
         parts.append(f'<line class="grid" x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
+    # Masks that are as they were stand below those that gained a little, in a colour of their own.
+    same = int((changes == 0).sum())
     for k, count in enumerate(counts):
-        side, h, low = ("better" if k >= 10 else "worse"), plot * count / peak, -reach + k * step
+        side, low = ("better" if k >= 10 else "worse"), -reach + k * step
         words = f"{low:+g} to {low + step:+g}"
         if k in (0, len(counts) - 1):
             words = f"above {low:+g}" if k else f"below {low + step:+g}"
-        parts.append(
-            f'<rect class="{side}" x="{left + k * bar + 1:.1f}" y="{top + plot - h:.1f}" width="{bar - 2:.1f}" '
-            f'height="{h:.1f}" rx="1.5"><title>{words} points: {count}</title></rect>'
-        )
+        below = same if k == 10 else 0
+        for kind, first, last, what in (("same", 0, below, "0"), (side, below, int(count), words)):
+            if last > first or kind != "same":
+                parts.append(
+                    f'<rect class="{kind}" x="{left + k * bar + 1:.1f}" y="{top + plot * (1 - last / peak):.1f}" '
+                    f'width="{bar - 2:.1f}" height="{plot * (last - first) / peak:.1f}" rx="1.5">'
+                    f"<title>{what} points: {last - first}</title></rect>"
+                )
     zero = left + inner / 2
     parts.append(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{top - 6}" y2="{top + plot}"/>')
     for share, anchor, sign in ((0, "start", "≤ "), (0.25, "middle", ""), (0.5, "middle", ""), (0.75, "middle", "")):

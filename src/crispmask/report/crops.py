@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from PIL import Image
 
 from crispmask.coco import CocoDataset, segmentation_to_mask
 from crispmask.coco.comparison import Pairs
+from crispmask.coco.photos import PhotoFolder
 from crispmask.draw import AFTER, BEFORE, Colour, outline_crop
-from crispmask.errors import DataError
-from crispmask.image import read_image
 
 ANNOTATED: Colour = (255, 214, 0)
 RIGHT: Colour = (64, 160, 255)
@@ -48,23 +46,9 @@ class Card:
         return sum(len(uri) for _, uri in self.panels)
 
 
-def photo_path(folder: Path, file_name: str) -> Path:
-    """Where a photo lies.
-
-    Raises:
-        DataError: a name that leads out of the folder, or no such file.
-    """
-    path = Path(folder) / file_name
-    if Path(file_name).is_absolute() or ".." in Path(file_name).parts:
-        raise DataError(f"the file name {file_name!r} leads out of {folder}")
-    if not path.is_file():
-        raise DataError(f"{folder} has no photo {file_name!r}: give the folder of the annotated photos with --images")
-    return path
-
-
 def make_card(
     dataset: CocoDataset,
-    folder: Path,
+    photos: PhotoFolder,
     results: Mapping[str, Sequence[Mapping[str, Any]]],
     pairs: Pairs,
     pair: int,
@@ -75,12 +59,7 @@ def make_card(
         DataError: a photo that is missing, or of another size than annotated.
     """
     info = dataset.image(int(pairs.image_id[pair]))
-    photo = read_image(photo_path(folder, info.file_name))
-    if photo.shape[:2] != info.size:
-        raise DataError(
-            f"{info.file_name} has {photo.shape[0]}x{photo.shape[1]} pixels, its annotations are for "
-            f"{info.size[0]}x{info.size[1]} (height x width): give the photos that were annotated"
-        )
+    photo = photos.read(info.id)
     found = [records[pairs.record[pair, r]] for r, records in enumerate(results.values())]
     annotation = dataset.annotations[info.id][pairs.annotation[pair]]
     before, after, truth = (segmentation_to_mask(record["segmentation"], *info.size) for record in (*found, annotation))

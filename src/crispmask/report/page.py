@@ -18,6 +18,7 @@ from crispmask.coco import CocoDataset, bootstrap
 from crispmask.coco.bootstrap import Interval
 from crispmask.coco.comparison import MATCHED, Comparison, Value
 from crispmask.coco.metrics import SIZE_NAMES, SIZES
+from crispmask.coco.photos import PhotoFolder
 from crispmask.errors import ParamsError
 from crispmask.files import write_text
 from crispmask.report.charts import MINUS, histogram, whisker
@@ -82,12 +83,13 @@ def write_report(
         raise ParamsError(f"a report is about two results, before and after; got {len(results)}")
     if crops < 0 or not megabytes > 0:
         raise ParamsError("the number of crops cannot be negative, and the size of the page must be above 0")
+    photos = PhotoFolder(Path(images), dataset)
     best, worst = _extremes(comparison, crops)
     cards: dict[int, Card] = {}
     left, room = [], megabytes * 1e6 - 100_000  # for everything but the crops
     order = [pair for rank in range(crops) for side in (best, worst) for pair in side[rank : rank + 1]]
     for done, pair in enumerate(order, start=1):
-        card = make_card(dataset, Path(images), results, comparison.pairs, pair)
+        card = make_card(dataset, photos, results, comparison.pairs, pair)
         if card.weight > room:
             left.append(pair)
         else:
@@ -218,7 +220,7 @@ def _spread(comparison: Comparison) -> str:
         gained, lost = (float((side > NOTHING).mean()) for side in (change, -change))
         words = (
             f"Mean {_points(float(change.mean()))}, median {_points(float(np.median(change)))} points; "
-            f"{100 * gained:.0f} % better, {100 * lost:.0f} % worse."
+            f"{100 * gained:.0f} % better, {100 * lost:.0f} % worse, the rest as it was (grey)."
         )
         chart = histogram(change, f"Distribution of the change of {label}")
         parts.append(f"<figure><figcaption><b>Change of {label}</b>, points</figcaption>{chart}<p>{words}</p></figure>")
@@ -286,7 +288,9 @@ def _forest(heading: str, rows: Sequence[Row]) -> str:
                 ends += [abs(value.interval.low), abs(value.interval.high)]
     reach = min(math.ceil(100 * max(ends)), 30) / 100
     labels = list(rows[0][2])
-    heads = "".join(f"<th class=wide>before</th><th class=wide>after</th><th>{label}</th>" for label in labels)
+    heads = "".join(
+        f"<th class=wide>before</th><th class=wide>after</th><th>change of {label}</th>" for label in labels
+    )
     lines = [f"<tr><th>{heading}</th><th>n</th>{heads}</tr>"]
     for name, count, cells in rows:
         line = []

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from crispmask.coco.dataset import CocoDataset
+from crispmask.coco.detected import DetectedPhotos
 from crispmask.coco.matching import mask_overlaps, match_results
 from crispmask.coco.metrics import evaluate
-from crispmask.coco.photos import DetectedPhotos
 from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import CRFParams
@@ -55,8 +55,9 @@ class TuningTask:
         dataset: the ground truth.
         results: COCO results, checked by `crispmask.coco.read_results`; neither is changed.
         images: folder that the data set's file names are relative to.
-        objective: what is maximised: ``"ap"`` and ``"boundary-ap"`` of all detections, or the mean ``"iou"`` or
-            ``"boundary-iou"`` of those that match an annotated object by an IoU of 0.5.
+        objective: what is maximised: ``"ap"`` and ``"boundary-ap"`` of all detections, over the categories that any of
+            them has, or the mean ``"iou"`` or ``"boundary-iou"`` of those that match an annotated object by an IoU of
+            0.5.
         folds: how many parts the photos are dealt into, each held out once; at least 2.
         score: detections below it are left out.
         limit: use only so many of the photos, drawn at random.
@@ -91,6 +92,8 @@ class TuningTask:
         self.dataset, self.objective = dataset, objective
         self._detected = DetectedPhotos(dataset, results, images, score=score, source=source)
         kept = self._detected.records
+        # What a detector does not know stays at an AP of zero: it would only make every difference smaller.
+        self._categories = sorted({record["category_id"] for record in kept})
         matches = match_results(dataset, kept, MIN_IOU)
         if not matches:
             raise DataError(
@@ -196,7 +199,7 @@ class TuningTask:
         found = [item for key in self.photos if key in image_ids for item in evidence[key]]
         if self._average_precision:
             kind: Any = "segm" if self.objective == "ap" else "boundary"
-            return evaluate(self.dataset, found, kind, image_ids=image_ids)["AP"]
+            return evaluate(self.dataset, found, kind, category_ids=self._categories, image_ids=image_ids)["AP"]
         return float(np.mean(found)) if found else math.nan
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from crispmask.coco import CocoDataset
+from crispmask.coco.photos import PhotoFolder
 from crispmask.errors import DataError, ImageError
-from crispmask.pipeline.photos import PhotoFolder
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+"""What refining a results file is about, whoever does the work: its files, what is bad in them, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from crispmask._version import __version__
+from crispmask.coco import CocoDataset
+from crispmask.coco.photos import PhotoFolder
+from crispmask.errors import DataError
+from crispmask.files import checksum
+from crispmask.pipeline.photo import Settings
+from crispmask.pipeline.plan import Plan
+from crispmask.pipeline.provenance import beside, describe, write_provenance
+
+
+@dataclass(frozen=True)
+class RefineReport:
+    """What a run did.
+
+    Attributes:
+        records: records in the output.
+        photos: photos that they are of.
+        resumed: records that an earlier, interrupted run had finished.
+        below: records left out for their score.
+        skipped: bad records, which are not in the output.
+        kept: how many masks learnt parameters left alone, by reason.
+        named_by: the file that gave the photos' names; None: COCO's conventions did.
+    """
+
+    records: int
+    photos: int
+    resumed: int
+    below: int
+    skipped: int
+    named_by: Path | None
+    kept: Mapping[str, int] = field(default_factory=dict)
+
+
+class RefineJob:
+    """A results file to refine; the arguments are those of `crispmask.pipeline.refine_results`.
+
+    Attributes:
+        state: the folder that keeps progress until the output is complete.
+        skipped: bad records until now.
+
+    Raises:
+        DataError: a file or folder that cannot be used.
+    """
+
+    def __init__(
+        self,
+        results: str | Path,
+        images: str | Path,
+        output: str | Path,
+        settings: Settings | None,
+        annotations: str | Path | None,
+        skip_bad: bool,
+        on_bad: Callable[[str], None] | None,
+    ) -> None:
+        self.results, self.images, self.output = Path(results), Path(images), Path(output)
+        self.settings = settings or Settings(score=0)
+        self.named_by = Path(annotations) if annotations else _named_beside(self.results)
+        _check_output(self.output, self.results, self.named_by)
+        dataset = CocoDataset.from_file(self.named_by, annotations=False) if self.named_by else None
+        self.photos = PhotoFolder(self.images, dataset)
+        self.state = self.output.with_name(self.output.name + ".unfinished")
+        self.skipped = 0
+        self._skip_bad, self._on_bad = skip_bad, on_bad
+
+    def bad(self, sentence: str) -> None:
+        """Count a record that cannot be refined.
+
+        Raises:
+            DataError: with the sentence, unless such records are to be left out.
+        """
+        if not self._skip_bad:
+            raise DataError(f"{sentence}; --skip-bad leaves such records out")
+        self.skipped += 1
+        if self._on_bad:
+            self._on_bad(sentence)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the output."""
+        checksums = {
+            "results": checksum(self.results),
+            "annotations": checksum(self.named_by) if self.named_by else None,
+        }
+        return {"crispmask": __version__, **checksums, **self.settings.as_dict()}
+
+    def plan(self, file: BinaryIO) -> Plan:
+        """The records of the opened file, checked; those that cannot be refined are `bad`."""
+        return Plan.make(file, self.results, self.photos, self.settings.score, self.bad)
+
+    def conclude(
+        self, plan: Plan, numbers: Sequence[int], resumed: int, kept: Mapping[str, int] | None = None
+    ) -> RefineReport:
+        """Write the provenance of an output that holds these records of the plan, and report."""
+        facts = {
+            "results": describe(self.results),
+            "annotations": describe(self.named_by) if self.named_by else None,
+            "images": str(self.images),
+            "settings": self.settings.as_dict(),
+            "records": {"refined": len(numbers), "below_score": plan.below, "skipped": self.skipped},
+        }
+        write_provenance(beside(self.output), "refine", facts, [self.output])
+        photos = len({plan.owner[k] for k in numbers})
+        return RefineReport(len(numbers), photos, resumed, plan.below, self.skipped, self.named_by, kept or {})
+
+
+def _named_beside(results: Path) -> Path | None:
+    """What `segment_folder` wrote beside its results."""
+    path = results.with_name("images.json")
+    return path if path.is_file() else None
+
+
+def _check_output(output: Path, *inputs: Path | None) -> None:
+    """Raise DataError where the output is a folder or one of the inputs."""
+    if output.is_dir():
+        raise DataError(f"the output {output} is a folder: name a file")
+    for path in inputs:
+        if path is not None and output.exists() and path.exists() and output.samefile(path):
+            raise DataError(f"the output {output} is also an input: name another file")
