@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +106,25 @@ def crops(folder: Path, count: int, height: int, cells: int) -> list[tuple[torch
     return found
 
 
-def test_agreement_on_photos(shared_data) -> None:
-    """The default parameters; the exact engine differs by the error of the lattice."""
-    params = CRFParams()
-    differences = []
-    for unary, lab, _ in crops(shared_data / "penn_fudan", 4, 96, 28):
-        spacing = torch.full((1, 2), 1 / 50)
-        layers = [CRFLayer.from_params(params, engine=engine) for engine in ("exact", "lattice")]
-        kernels = [Bilateral(lab[0].permute(1, 2, 0).numpy(), 50 * params.theta_alpha, params.theta_beta, 2.5)]
-        expected = DenseCRF(unary[0].numpy(), [*kernels, Gaussian(1, 0.7)]).run().marginals
-        differences.append([abs(marginals(m, unary, lab, None, spacing) - expected).mean() for m in layers])
-    by_exact, by_lattice = np.transpose(differences)
-    assert by_exact.mean() < 0.005
-    assert by_exact.max() < 0.01
-    assert by_lattice.max() < 1e-5
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_agreement_on_photos(shared_data, normalization: Any) -> None:
+    """The default parameters: each engine is its twin for arrays; between them is the error of the lattice."""
+    params = replace(CRFParams(), normalization=normalization)
+    layers = [CRFLayer.from_params(params, engine=engine) for engine in ("exact", "lattice")]
+    spacing = torch.full((1, 2), 1 / 50)
+    errors = []
+    for height in (96, 96, 40):
+        crop = crops(shared_data / "penn_fudan", len(errors) + 1, height, 28)[-1]
+        by_exact, by_lattice = (marginals(layer, *crop[:2], None, spacing) for layer in layers)
+        theta = 50 * params.theta_alpha, params.theta_beta
+        bilateral = Bilateral(crop[1][0].permute(1, 2, 0).numpy(), *theta, 2.5, normalization=normalization)
+        crf = DenseCRF(crop[0][0].numpy(), [bilateral, Gaussian(1, 0.7, normalization=normalization)])
+        expected = crf.run(params.iterations).marginals
+        assert abs(by_lattice - expected).mean() < 1e-6
+        errors.append(abs(by_exact - expected).mean())
+    assert abs(by_exact - exact.run(crf, params.iterations).marginals).mean() < 1e-6
+    # Without normalisation nothing makes up for the mass that the lattice loses where points are few.
+    assert np.mean(errors[:-1]) < (0.015 if normalization == "none" else 0.005)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

@@ -50,6 +50,31 @@ def test_same_bytes_for_any_number_of_threads(world, made, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["params.toml", "report.json"]
 
 
+def test_both_networks_are_trained_at_once(world, tmp_path, monkeypatch):
+    """Interrupted and resumed, in one thread or two: the same bytes."""
+    pytest.importorskip("torch", reason="extra torch is not installed")
+    from crispmask.learning import fit
+
+    monkeypatch.setattr(fit, "SAVE_EVERY", 1)
+    sources = [(world.annotations, world.images, world.results)]
+    config = LearnConfig(steps=3, batch_size=2)
+    seen: list[tuple[str, int, int]] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        seen.append((what.partition(":")[0], done, total))
+        if seen[-1][0] == "Training the networks" and done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(sources, tmp_path / "two", config, threads=2, on_progress=stop)
+    assert ("Training the networks", 3, 6) in seen
+    assert list((tmp_path / "two" / "unfinished").glob("*.pt"))
+    resumed = learn(sources, tmp_path / "two", config, threads=2)
+    whole = learn(sources, tmp_path / "one", config, threads=1)
+    assert whole.path.read_bytes() == resumed.path.read_bytes()
+    assert (tmp_path / "one" / "unary.onnx").read_bytes() == (tmp_path / "two" / "unary.onnx").read_bytes()
+
+
 def test_an_interrupted_run_with_other_settings(world, tmp_path):
     def stop(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt

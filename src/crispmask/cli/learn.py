@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crispmask.cli.annotated import Annotations, Images, needs_torch, pair
 from crispmask.cli.console import note, out, progress_bar, say, waiting
+from crispmask.cli.crf import Threads
 from crispmask.cli.options import options_from
-from crispmask.cli.train import pair
-from crispmask.errors import DataError, MissingExtraError
+from crispmask.errors import DataError
 from crispmask.learning.config import LearnConfig
 
 if TYPE_CHECKING:
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
 
 @options_from(LearnConfig, "overrides", "Learning")
 def learn(
-    annotations: Annotated[
-        list[Path],
-        typer.Option("-a", "--annotations", metavar="A.json", help="COCO annotation file; repeatable."),
-    ],
-    images: Annotated[
-        list[Path],
-        typer.Option("-i", "--images", metavar="DIR", help="Its photos; once per annotation file, in the same order."),
-    ],
+    annotations: Annotations,
+    images: Images,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the parameters.")],
     overrides: dict[str, Any],
     results: Annotated[
@@ -41,9 +36,7 @@ def learn(
         str | None,
         typer.Option(metavar="NAME|FILE", help="Detector to run on the photos: 'embedded' (people), or an ONNX file."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per processor.", show_default=False)
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Learn how to refine masks from annotated photos.
 
@@ -67,12 +60,8 @@ def learn(
         from crispmask.learning.run import learn as run
 
         if config.network:
-            try:
+            with needs_torch():
                 import crispmask.learning.fit  # noqa: F401 - tells before the work whether torch is there
-            except ModuleNotFoundError as error:
-                if (error.name or "").startswith("crispmask"):
-                    raise
-                raise MissingExtraError(error.name or "torch", "torch") from None
         loaded = None
         if detector is not None:
             from crispmask.detectors import load_detector

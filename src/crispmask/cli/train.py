@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from crispmask.cli.annotated import Annotations, Images, needs_torch, pair
 from crispmask.cli.console import note, progress_bar, say, waiting
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
-from crispmask.errors import DataError, MissingExtraError, ParamsError
+from crispmask.errors import DataError, ParamsError
 from crispmask.training.config import TrainingConfig
 
 CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
@@ -18,14 +19,8 @@ CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
 
 @options_from(TrainingConfig, "overrides", "Training")
 def train(
-    annotations: Annotated[
-        list[Path],
-        typer.Option("-a", "--annotations", metavar="A.json", help="COCO annotation file; repeatable."),
-    ],
-    images: Annotated[
-        list[Path],
-        typer.Option("-i", "--images", metavar="DIR", help="Its photos; once per annotation file, in the same order."),
-    ],
+    annotations: Annotations,
+    images: Images,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for checkpoint and model.")],
     overrides: dict[str, Any],
     val_annotations: Annotated[
@@ -58,18 +53,13 @@ def train(
     config = TrainingConfig.starting_from(**overrides)
     if config.patience and not val_annotations:
         raise ParamsError("patience needs a validation set: give --val-annotations and --val-images")
-    with waiting("Loading torch"):
-        try:
-            from crispmask.training.data import read_data
-            from crispmask.training.export import export_onnx
-            from crispmask.training.hardware import is_main_process
-            from crispmask.training.joint import learnt_params
-            from crispmask.training.loop import train as run
-            from crispmask.training.validation import Validation
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("crispmask"):
-                raise
-            raise MissingExtraError(error.name or "torch", "torch") from None
+    with waiting("Loading torch"), needs_torch():
+        from crispmask.training.data import read_data
+        from crispmask.training.export import export_onnx
+        from crispmask.training.hardware import is_main_process
+        from crispmask.training.joint import learnt_params
+        from crispmask.training.loop import train as run
+        from crispmask.training.validation import Validation
     data = read_data(sources)
     data.labels_of(focus)
     validation = None
@@ -131,19 +121,3 @@ def train(
     )
     params = f" --params {crf}" if learnt else ""
     say(f"Try it:     crispmask segment PHOTOS --detector {model}{params} -o results")
-
-
-def pair(annotations: list[Path], images: list[Path]) -> list[tuple[Path, Path]]:
-    """Each annotation file with its folder of photos, both checked to exist."""
-    if len(annotations) != len(images):
-        raise DataError(
-            f"{len(annotations)} annotation files and {len(images)} image folders were given: give one --images "
-            "per --annotations, in the same order"
-        )
-    for file in annotations:
-        if not file.is_file():
-            raise DataError(f"there is no annotation file {file}")
-    for folder in images:
-        if not folder.is_dir():
-            raise DataError(f"there is no image folder {folder}")
-    return list(zip(annotations, images, strict=True))

@@ -28,7 +28,7 @@ class LearnConfig:
 
     Attributes:
         network: learn a unary network (extra 'torch') rather than rules for the CRF alone.
-        steps: optimiser steps of the network that is kept; the one that the rules are learnt with gets half of them.
+        steps: optimiser steps of each of the two networks: the one that is kept, and the one to learn the rules with.
         batch_size: masks per step.
         learning_rate: peak of the network's learning rate.
         views: changed copies of each photo on which the detector is run besides the photo itself.
@@ -44,8 +44,8 @@ class LearnConfig:
     """
 
     network: bool = True
-    steps: int = 1600
-    batch_size: int = 32
+    steps: int = 2400
+    batch_size: int = 16
     learning_rate: float = 2e-3
     views: int = 1
     held_out: int = 4

@@ -42,7 +42,7 @@ class UnaryNetwork(nn.Module):
         self.down4, self.in4 = _conv(a, b, 2), _conv(b + _EYES[1], b)
         self.down8, self.in8 = _conv(b, c, 2), _conv(c + _EYES[2], c)
         self.down16 = _conv(c, d, 2)
-        self.in16 = nn.Sequential(_conv(d + _EYES[3], d), nn.Dropout2d(0.1), _conv(d, d))
+        self.in16 = nn.Sequential(_conv(d + _EYES[3], d), _conv(d, d))
         self.up8, self.up4, self.up2 = _conv(d + c, c), _conv(c + b, b), _conv(b + a, a)
         self.out = nn.Conv2d(a, 4, 3, 1, 1)
         nn.init.zeros_(self.out.weight)

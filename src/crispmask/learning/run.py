@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,8 +97,8 @@ def learn(
         output: folder of ``params.toml``, ``unary.onnx`` and ``report.json``; ``unfinished/`` until they are there.
         config: the run.
         detector: run on the photos as well.
-        threads: of everything; results are the same for any number but for the network's training, whose sums torch
-            orders by its threads.
+        threads: of everything; results are the same for one and two. With more the sums of the network differ, which
+            torch orders by its threads.
         on_progress: called with what is being done, and how much of it: (words, done, total).
 
     Raises:
@@ -186,33 +187,46 @@ def _networks(
     if not all(file.exists() for file in files):
         crops = _crops(photos, config, detector, threads, tell)
         unseen = {photo.group for photo in held_out}
-        torch.set_num_threads(threads)
-        for file, chosen, steps, what in (
-            (files[0], [c for c in crops if c.group not in unseen], config.steps // 2 or 1, "Training for the rules"),
-            (files[1], crops, config.steps, "Training the network"),
-        ):
-            if file.exists():
-                continue
-            if not chosen:
-                raise DataError("there are too few photos to learn a network from: give more, or --no-network")
+        seen = [crop for crop in crops if crop.group not in unseen]
+        if not seen:
+            raise DataError("there are too few photos to learn a network from: give more, or --no-network")
+        wanted = [(file, part) for file, part in zip(files, (seen, crops), strict=True) if not file.exists()]
+        torch.set_num_threads(max(1, threads // len(wanted)))
+        done = dict.fromkeys(files, 0)
+        stop = Event()
+
+        def train(file: Path, part: Sequence[Crop]) -> None:
+            def on_step(step: int, value: float) -> None:
+                if stop.is_set():
+                    raise CancelledError
+                done[file] = step
+                tell(f"Training the networks: loss {value:.2f}", sum(done.values()), config.steps * len(wanted))
+
             network = fit(
-                chosen,
+                part,
                 file.with_suffix(".pt"),
-                steps=steps,
+                steps=config.steps,
                 batch_size=config.batch_size,
                 side=SIDE,
                 learning_rate=config.learning_rate,
                 context=CONTEXT,
                 context_min=CONTEXT_MIN,
                 seed=config.seed,
-                on_step=partial(_tell_loss, tell, what, steps),
+                on_step=on_step,
             )
             write_bytes(file, export_network(network, SIDE))
+
+        # Both at once: convolutions this small keep one core each busier than they would keep two together.
+        with ThreadPoolExecutor(min(threads, len(wanted))) as pool:
+            tasks = [pool.submit(train, *each) for each in wanted]
+            try:
+                wait(tasks, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+            for error in [task.exception() for task in tasks]:
+                if error and not isinstance(error, CancelledError):
+                    raise error
     return [file.read_bytes() for file in files]
-
-
-def _tell_loss(tell: Progress, what: str, steps: int, step: int, value: float) -> None:
-    tell(f"{what}: loss {value:.2f}", step, steps)
 
 
 def _crops(
