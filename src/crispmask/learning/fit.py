@@ -154,7 +154,7 @@ def fit(
     optimizer = torch.optim.AdamW(learnt, lr=learning_rate, weight_decay=WEIGHT_DECAY)
     average = {name: value.clone() for name, value in network.learnt().items()}
     # Where the processor has it, a step takes two thirds of the time; elsewhere it would take longer.
-    half = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    half = any(getattr(torch.cpu, has, bool)() for has in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     facts = {
         "steps": steps, "batch_size": batch_size, "side": side, "seed": seed, "crops": len(crops), "bfloat16": half,
     }  # fmt: skip
