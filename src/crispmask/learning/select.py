@@ -15,9 +15,12 @@ from crispmask.adaptive.rules import Rules
 from crispmask.learning.samples import Sample
 
 FOLDS = 5
-MARGINS = (*(k / 1000 for k in range(21)), 1.0)  # the last one leaves all masks alone
+MARGINS = (*(k / 1000 for k in range(21)), 0.025, 0.03, 0.04, 0.05, 0.07, 0.1, 1.0)  # the last leaves all masks alone
 ENOUGH = 10
 RISKS = (0.2, 0.3, 0.4)
+# How many standard errors a kind may fall by. With one, chance alone would forbid nearly every margin where there are
+# twenty kinds, a few dozen masks each.
+ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def learn_rules(samples: Sequence[Sample], *, category_min: int) -> Choice:
     """Fit rules and risks; choose how sure one must be on photos that those of a fold have not seen.
 
     Margin and limit of the risk are those with the largest gain, averaged over the kinds of masks, among those with
-    which no kind's mean IoU falls by more than its standard error; kinds of fewer than `ENOUGH` masks have no say.
+    which no mean IoU falls by more than `ERRORS` standard errors; kinds of fewer than `ENOUGH` masks have no say.
     """
     features = np.stack([s.features for s in samples])
     gains = np.stack([s.gains for s in samples])
@@ -96,7 +99,7 @@ def learn_rules(samples: Sequence[Sample], *, category_min: int) -> Choice:
     ]
 
     def least(outcomes: Sequence[Outcome]) -> float:
-        return min((o.after[0] - o.before[0] + o.error for o in outcomes if o.masks >= ENOUGH), default=0.0)
+        return min((o.after[0] - o.before[0] + ERRORS * o.error for o in outcomes if o.masks >= ENOUGH), default=0.0)
 
     def total(outcomes: Sequence[Outcome]) -> float:
         return float(np.mean([np.subtract(o.after, o.before).mean() for o in outcomes]))
