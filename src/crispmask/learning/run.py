@@ -7,8 +7,9 @@ is at least as good as theirs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -178,7 +179,6 @@ def _networks(
     tell: Progress,
 ) -> list[bytes | None]:
     """Two ONNX files: of the network that did not see the photos held out, and of the one that saw all."""
-    import torch
 
     from crispmask.learning.export import export_network
     from crispmask.learning.fit import fit
@@ -191,7 +191,6 @@ def _networks(
         if not seen:
             raise DataError("there are too few photos to learn a network from: give more, or --no-network")
         wanted = [(file, part) for file, part in zip(files, (seen, crops), strict=True) if not file.exists()]
-        torch.set_num_threads(max(1, threads // len(wanted)))
         done = dict.fromkeys(files, 0)
         stop = Event()
 
@@ -217,7 +216,7 @@ def _networks(
             write_bytes(file, export_network(network, SIDE))
 
         # Both at once: convolutions this small keep one core each busier than they would keep two together.
-        with ThreadPoolExecutor(min(threads, len(wanted))) as pool:
+        with _torch_threads(max(1, threads // len(wanted))), ThreadPoolExecutor(min(threads, len(wanted))) as pool:
             tasks = [pool.submit(train, *each) for each in wanted]
             try:
                 wait(tasks, return_when=FIRST_EXCEPTION)
@@ -227,6 +226,19 @@ def _networks(
                 if error and not isinstance(error, CancelledError):
                     raise error
     return [file.read_bytes() for file in files]
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Torch computes with so many threads, and afterwards with as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _crops(
