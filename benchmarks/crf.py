@@ -96,7 +96,10 @@ def unaries(shape: tuple[int, int], labels: int) -> np.ndarray:
     return np.ascontiguousarray(2 * np.stack(grown), np.float32)
 
 
-def instances(shape: tuple[int, int]) -> list[tuple[slice, slice, np.ndarray]]:
+Box = tuple[slice, slice, np.ndarray]
+
+
+def instances(shape: tuple[int, int]) -> list[Box]:
     """Ten boxes of COCO's sizes (a tenth of the image on average) with the log-odds of an ellipse in each."""
     rng = np.random.default_rng(1)
     found = []
@@ -131,19 +134,20 @@ def full_image(image: np.ndarray, labels: int, repeats: int) -> None:
     row(f"{image.shape[1]}x{image.shape[0]}, L = {labels}", 1, new, old)
 
 
+def window(image: np.ndarray, box: Box) -> np.ndarray:
+    """Mask of one of `instances`, bool (h, w)."""
+    kernels = [Bilateral(image[box[0], box[1]], ALPHA, BETA, WEIGHT), Gaussian(GAMMA, SMOOTHNESS)]
+    return two_label_marginals(box[2], kernels, ITERATIONS) > 0.5
+
+
 def ten_instances(image: np.ndarray, threads: int, repeats: int) -> None:
     boxes = instances(image.shape[:2])
 
-    def window(box: tuple[slice, slice, np.ndarray]) -> np.ndarray:
-        crop = image[box[0], box[1]]
-        kernels = [Bilateral(crop, ALPHA, BETA, WEIGHT), Gaussian(GAMMA, SMOOTHNESS)]
-        return two_label_marginals(box[2], kernels, ITERATIONS) > 0.5
-
-    def peer_window(box: tuple[slice, slice, np.ndarray]) -> np.ndarray:
+    def peer_window(box: Box) -> np.ndarray:
         crop = np.ascontiguousarray(image[box[0], box[1]])
         return theirs(crop, np.stack([np.zeros_like(box[2]), -box[2]])) == 1
 
-    def peer_full(box: tuple[slice, slice, np.ndarray]) -> np.ndarray:
+    def peer_full(box: Box) -> np.ndarray:
         odds = np.full(image.shape[:2], -3.5, np.float32)
         odds[box[0], box[1]] = box[2]
         return (theirs(image, np.stack([np.zeros_like(odds), -odds])) == 1)[box[0], box[1]]
@@ -156,7 +160,7 @@ def ten_instances(image: np.ndarray, threads: int, repeats: int) -> None:
             done = dict(zip(largest_first, pool.map(lambda i: work(boxes[i]), largest_first), strict=True))
         return np.concatenate([done[i].ravel() for i in range(len(boxes))])
 
-    new = measure(lambda: flat(window, threads), repeats, alone=threads == 1)
+    new = measure(lambda: flat(lambda box: window(image, box), threads), repeats, alone=threads == 1)
     for name, work in (("windows", peer_window), ("full image each", peer_full)):
         old = measure(lambda work=work: flat(work, 1), 1) if peer else None  # type: ignore[misc]
         row(f"ten instances; pydensecrf2 on {name}", threads, new, old)

@@ -1,4 +1,4 @@
-"""How does the time of the dense CRF grow with pixels, labels and instances; and its memory with pixels?
+"""How does the time of the dense CRF grow with pixels, labels and instances?
 
     python benchmarks/growth.py -o growth.png
     python benchmarks/growth.py --sides 256,512,1024 --labels 2,8,32 --instances 1,10
@@ -18,7 +18,6 @@ import crf
 import numpy as np
 from scipy.stats import linregress
 
-from crispmask.crf import Bilateral, Gaussian, two_label_marginals
 from crispmask.plots import Axis, Line, Panel, draw_panels
 
 
@@ -37,7 +36,7 @@ def main() -> None:
         print(f"{count} labels, 640x480: {cells(labels[-1])}", flush=True)
     window = crf.instances(photo.shape[:2])[5]
     for count in options.instances:
-        work = lambda count=count: [ours(photo, window) for _ in range(count)]  # noqa: E731
+        work = lambda count=count: [crf.window(photo, window) for _ in range(count)]  # noqa: E731
         instances.append((count, best(work, options.repeats), float("nan")))
         print(f"{count} instances of {window[2].size} pixels: {cells(instances[-1])}", flush=True)
     for name, rows in (("pixels", [row for row in pixels if row[0] >= 512**2]), ("instances", instances)):
@@ -56,11 +55,6 @@ def both(photo: np.ndarray, unary: np.ndarray, repeats: int, peer_pixels: int) -
     new = best(lambda: crf.ours(photo, unary), repeats)
     small = unary.size <= 2 * peer_pixels
     return new, best(lambda: crf.theirs(photo, unary), 1) if crf.peer and small else float("nan")
-
-
-def ours(photo: np.ndarray, box: tuple[slice, slice, np.ndarray]) -> np.ndarray:
-    kernels = [Bilateral(photo[box[0], box[1]], crf.ALPHA, crf.BETA, crf.WEIGHT), Gaussian(crf.GAMMA, crf.SMOOTHNESS)]
-    return two_label_marginals(box[2], kernels, crf.ITERATIONS)
 
 
 def best(work: Callable[[], object], repeats: int) -> float:

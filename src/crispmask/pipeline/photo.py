@@ -81,13 +81,17 @@ def choose_and_refine(
 
     `decisions` is filled as by `refine_instances`.
     """
-    before = found[found.scores >= np.float32(settings.score)]
+    before = _scored(found, settings)
     return before, refine(image, before, settings, threads=threads, decisions=decisions)
 
 
 def detect(image: NDArray[np.uint8], detector: Detector, settings: Settings) -> Instances:
     """The first half of `process`: the detector's instances at or above the score."""
-    found = detector(image)
+    return _scored(detector(image), settings)
+
+
+def _scored(found: Instances, settings: Settings) -> Instances:
+    """The instances at or above the score."""
     return found[found.scores >= np.float32(settings.score)]
 
 
