@@ -179,7 +179,6 @@ def _networks(
     tell: Progress,
 ) -> list[bytes | None]:
     """Two ONNX files: of the network that did not see the photos held out, and of the one that saw all."""
-
     from crispmask.learning.export import export_network
     from crispmask.learning.fit import fit
 
