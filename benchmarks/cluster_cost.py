@@ -17,10 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crispmask.cluster.stages import KEY, Detect, Refine, read_photos
 from crispmask.detectors import load_detector
 from crispmask.image import find_images
 from crispmask.pipeline import Settings, prepare
+from crispmask.pipeline.ray.stages import KEY, Detect, Refine, read_photos
 
 BATCH = 16
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from crispmask.coco import CocoDataset, mask_to_rle, read_results, segmentation_to_mask, write_results
-from crispmask.coco.comparison import compare
-from crispmask.coco.metrics import evaluate
+from crispmask.evaluation.comparison import compare
+from crispmask.evaluation.metrics import evaluate
 
 Run = Callable[[Path, Path, str], float]
 

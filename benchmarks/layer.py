@@ -26,10 +26,10 @@ from PIL import Image
 from refine import SIZE_HW, ellipses, photo
 
 from crispmask import CRFParams
-from crispmask.colour import rgb_to_lab
 from crispmask.crf import Bilateral, Gaussian, two_label_marginals
 from crispmask.crf.layer import CRFLayer
-from crispmask.unary import log_odds, soften
+from crispmask.refinement.colour import rgb_to_lab
+from crispmask.refinement.unary import log_odds, soften
 
 Window = tuple[np.ndarray, np.ndarray, float]  # log-odds (h, w), Lab (h, w, 3), size of the object
 

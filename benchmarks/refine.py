@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from crispmask import CRFParams, Instances, read_image, refine
-from crispmask.unary import log_odds, soften
+from crispmask.refinement.unary import log_odds, soften
 
 SIZE_HW = (480, 640)
 

@@ -29,12 +29,11 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from crispmask import CRFParams, Instances, read_image, refine
-from crispmask.adaptive import default_params, read_params
 from crispmask.coco import CocoDataset, segmentation_to_mask
-from crispmask.coco.matching import mask_overlaps
 from crispmask.detectors import Detector, load_detector
 from crispmask.detectors.paste import paste_window
-from crispmask.refinement import try_settings
+from crispmask.evaluation.matching import mask_overlaps
+from crispmask.refinement import default_params, read_params, try_settings
 
 MIN_SIDE = 32  # sqrt of the box area, pixels: below, the cells of a 28x28 grid are as fine as the pixels
 POLYGON_TOLERANCE = 0.04  # of sqrt of the box area: people are left with 10 to 20 corners

@@ -8,12 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from crispmask import CRFParams, Instances, Window, load_detector, read_image
-from crispmask.adaptive import default_params
 from crispmask.app.work import heat_map
 from crispmask.draw import draw_instances, edge_zoom
-from crispmask.refinement import refine_instances
+from crispmask.refinement import default_params, refine_instances
+from crispmask.refinement.unary import soften
 from crispmask.samples import sample_photos
-from crispmask.unary import soften
 
 IMAGES = Path(__file__).parent / "images"
 

@@ -15,8 +15,8 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from crispmask import Bilateral, DenseCRF, Gaussian
-from crispmask.colour import rgb_to_lab
 from crispmask.crf.layer import CRFLayer
+from crispmask.refinement.colour import rgb_to_lab
 
 TRUE = {"theta_alpha": 6, "theta_beta": 9, "theta_gamma": 1.3, "bilateral_weight": 3, "smoothness_weight": 1}
 START = {"theta_alpha": 3, "theta_beta": 20, "theta_gamma": 0.8, "bilateral_weight": 1.5, "smoothness_weight": 2}

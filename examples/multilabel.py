@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from skimage import data
 
 from crispmask import Bilateral, DenseCRF, Gaussian
-from crispmask.colour import rgb_to_lab
+from crispmask.refinement.colour import rgb_to_lab
 
 # Per label strokes from (row, column) to (row, column) in the photo of 512x512 pixels.
 STROKES = {

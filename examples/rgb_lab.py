@@ -14,8 +14,8 @@ from skimage import data
 from skimage.draw import polygon2mask
 
 from crispmask import Bilateral, DenseCRF, Gaussian
-from crispmask.colour import rgb_to_lab
-from crispmask.unary import log_odds, soften, unary_energies
+from crispmask.refinement.colour import rgb_to_lab
+from crispmask.refinement.unary import log_odds, soften, unary_energies
 
 # Corners as (row, column) in the photo of 400x600 pixels, clicked in a hurry.
 CORNERS = [

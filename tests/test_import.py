@@ -30,7 +30,7 @@ def test_the_probe_can_fail():
 
 
 @pytest.mark.parametrize(
-    "module", ["coco", "colour", "crf", "draw", "image", "instances", "interop", "params", "plots"]
+    "module", ["coco", "crf", "draw", "image", "instances", "integrations", "params", "plots", "refinement"]
 )
 def test_light_modules_stay_light(module):
     assert loaded_by(f"import crispmask.{module}") == set()

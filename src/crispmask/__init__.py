@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from crispmask._version import __version__
 
 if TYPE_CHECKING:
-    from crispmask.adaptive import LearnedParams
     from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel
     from crispmask.detectors import load_detector
     from crispmask.errors import CrispmaskError
     from crispmask.image import read_image
     from crispmask.instances import Instances, Window
     from crispmask.params import CRFParams
-    from crispmask.refinement import explain, refine
+    from crispmask.refinement import LearnedParams, explain, refine
 
 _HOME = {
     "Bilateral": "crispmask.crf",
@@ -28,13 +27,13 @@ _HOME = {
     "DenseCRF": "crispmask.crf",
     "Gaussian": "crispmask.crf",
     "Instances": "crispmask.instances",
-    "LearnedParams": "crispmask.adaptive",
+    "LearnedParams": "crispmask.refinement",
     "Kernel": "crispmask.crf",
     "Window": "crispmask.instances",
-    "explain": "crispmask.refinement",
+    "explain": "crispmask.refinement.masks",
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
-    "refine": "crispmask.refinement",
+    "refine": "crispmask.refinement.masks",
 }
 
 __all__ = [

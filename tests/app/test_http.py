@@ -16,8 +16,8 @@ from PIL import Image
 from crispmask import CRFParams, load_detector, read_image, refine
 from crispmask.coco import results_to_instances
 from crispmask.pipeline import Settings, process
+from crispmask.refinement.sketch import mask_from_box
 from crispmask.samples import sample_photos
-from crispmask.sketch import mask_from_box
 
 JSON = {"content-type": "application/json"}
 

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-import crispmask.adaptive
 import crispmask.detectors
+import crispmask.refinement
 from crispmask import __version__
 
 
@@ -45,10 +45,10 @@ def test_missing_model(invoke, model):
 
 
 def test_damaged_parameters(invoke, model, monkeypatch, tmp_path):
-    monkeypatch.setattr("crispmask.adaptive._SHIPPED", tmp_path / "params.toml")
-    crispmask.adaptive.default_params.cache_clear()
+    monkeypatch.setattr("crispmask.refinement.named._SHIPPED", tmp_path / "params.toml")
+    crispmask.refinement.default_params.cache_clear()
     result = invoke("doctor")
-    crispmask.adaptive.default_params.cache_clear()
+    crispmask.refinement.default_params.cache_clear()
     assert result.exit_code == 1
     assert "cannot read the parameter file" in result.stderr
 

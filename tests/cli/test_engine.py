@@ -12,7 +12,7 @@ PHOTO = sample_photos()[0]
 
 
 def test_without_the_extra(refused, tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("crispmask.cluster")]:
+    for name in [name for name in sys.modules if name.startswith("crispmask.pipeline.ray")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
     sentence = refused("segment", PHOTO, "-o", tmp_path / "out", "--engine", "ray")

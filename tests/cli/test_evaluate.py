@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from crispmask.cli.evaluate import name_results
-from crispmask.coco import evaluate, instances_to_results, mask_to_rle, write_results
+from crispmask.coco import instances_to_results, mask_to_rle, write_results
 from crispmask.errors import DataError
+from crispmask.evaluation import evaluate
 from crispmask.instances import Instances
 
 

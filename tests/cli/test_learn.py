@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crispmask.adaptive import LearnedParams, read_params
 from crispmask.coco import instances_to_results
 from crispmask.instances import Instances
+from crispmask.refinement import LearnedParams, read_params
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_detector_made_the_masks(invoke, data, tmp_path, detector):
 
 
 def test_without_torch_the_network_is_refused_before_the_work(refused, data, tmp_path, monkeypatch):
-    for name in [m for m in sys.modules if m.startswith("crispmask.learning.fit")]:
+    for name in [m for m in sys.modules if m.startswith("crispmask.training.refiner.fit")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'crispmask[torch]'" in refused("learn", *data, "-o", tmp_path / "learnt")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from crispmask.cli.options import options_from
 from crispmask.params import CRFParams
-from crispmask.training.config import TrainingConfig
+from crispmask.training.detector.config import TrainingConfig
 
 
 @dataclass(frozen=True)

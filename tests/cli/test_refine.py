@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crispmask.coco import evaluate, mask_to_rle, read_results
+from crispmask.coco import mask_to_rle, read_results
+from crispmask.evaluation import evaluate
 from crispmask.samples import sample_photos
 
 FEW = ("--iterations", 1)  # these tests are about files

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crispmask.adaptive import default_params
 from crispmask.cli.crf import read_params
 from crispmask.coco import CocoDataset, read_results
 from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
+from crispmask.refinement import default_params
 
 
 def photo(path: Path, height: int = 40, width: int = 60) -> Path:

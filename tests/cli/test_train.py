@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from crispmask.params import CRFParams
-from crispmask.training.config import TrainingConfig
+from crispmask.training.detector.config import TrainingConfig
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def data(tmp_path: Path) -> list[str]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list:
     """What the verb passes on, in the place of training and export."""
     pytest.importorskip("torch")
-    import crispmask.training.export
-    import crispmask.training.loop
+    import crispmask.training.detector.export
+    import crispmask.training.detector.loop
 
     made: list = []
 
@@ -43,8 +43,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
         made.append((checkpoint, output, focus, category_ids, photos))
         return {"boxes": 0.0001, "scores": 0.0, "masks": 0.0, "compared": 7}
 
-    monkeypatch.setattr(crispmask.training.loop, "train", train)
-    monkeypatch.setattr(crispmask.training.export, "export_onnx", export)
+    monkeypatch.setattr(crispmask.training.detector.loop, "train", train)
+    monkeypatch.setattr(crispmask.training.detector.export, "export_onnx", export)
     return made
 
 
@@ -66,9 +66,11 @@ def test_what_is_passed_on(invoke, calls, data, tmp_path):
 
 
 def test_a_crf_that_was_trained_along(invoke, calls, data, tmp_path, monkeypatch):
-    import crispmask.training.joint
+    import crispmask.training.detector.joint
 
-    monkeypatch.setattr(crispmask.training.joint, "learnt_params", lambda checkpoint: CRFParams(theta_beta=7.25))
+    monkeypatch.setattr(
+        crispmask.training.detector.joint, "learnt_params", lambda checkpoint: CRFParams(theta_beta=7.25)
+    )
     out = tmp_path / "out"
     out.mkdir()
     result = invoke("train", *data, "-o", out, "--crf", "--crf-iterations", "3")
@@ -93,8 +95,8 @@ def test_sets_that_do_not_fit(refused, data, tmp_path):
 
 
 def test_without_torch(refused, data, tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("crispmask.training.")]:
-        if name != "crispmask.training.config":
+    for name in [name for name in sys.modules if name.startswith("crispmask.training.detector.")]:
+        if name != "crispmask.training.detector.config":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'crispmask[torch]'" in refused("train", *data, "-o", tmp_path / "out")

@@ -15,13 +15,13 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="extra torch is not installed")
 
 from crispmask.coco import CocoDataset, segmentation_to_mask  # noqa: E402
-from crispmask.colour import rgb_to_lab  # noqa: E402
 from crispmask.crf import Bilateral, DenseCRF, Gaussian, exact  # noqa: E402
 from crispmask.crf.layer import CRFLayer  # noqa: E402
 from crispmask.errors import MissingExtraError, ParamsError, ShapeError, ValueRangeError  # noqa: E402
 from crispmask.image import read_image  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.unary import log_odds, unary_energies  # noqa: E402
+from crispmask.refinement.colour import rgb_to_lab  # noqa: E402
+from crispmask.refinement.unary import log_odds, unary_energies  # noqa: E402
 
 NORMALIZATIONS = ["none", "before", "after", "symmetric"]
 OPTIONS: dict[str, Any] = {"theta_alpha": 3.0, "theta_beta": 40.0, "theta_gamma": 1.2, "iterations": 4}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.metrics import evaluate
 from crispmask.coco.results import instances_to_results
 from crispmask.detectors import EMBEDDED_SHA256, checksum, embedded_model_path, load_detector
 from crispmask.errors import ModelError
+from crispmask.evaluation.metrics import evaluate
 from crispmask.image import read_image
 
 MEGABYTES = 1e6

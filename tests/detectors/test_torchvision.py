@@ -203,7 +203,7 @@ def test_devices(tmp_path):
 
 
 def test_boxes_are_placed_in_float32():
-    from crispmask.training.model import build_model
+    from crispmask.training.detector.model import build_model
 
     pytest.importorskip("efficientnet_lite_pytorch", reason="extra torch is not installed")
     model = build_model(2, variant="lite0", channels=16, pretrained=False).eval()

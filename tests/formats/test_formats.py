@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from crispmask.coco import CocoDataset, evaluate, mask_to_rle, read_results
+from crispmask.coco import CocoDataset, mask_to_rle, read_results
 from crispmask.errors import CrispmaskError, DataError
+from crispmask.evaluation import evaluate
 from crispmask.formats import FORMATS, Style, convert, guess
 from crispmask.formats.png import voc_palette
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crispmask.coco import CocoDataset, evaluate, read_results, results_to_instances
+from crispmask.coco import CocoDataset, read_results, results_to_instances
 from crispmask.errors import DataError, ImageError, ModelError, ParamsError
+from crispmask.evaluation import evaluate
 from crispmask.files import checksum
 from crispmask.image import read_image
 from crispmask.params import CRFParams

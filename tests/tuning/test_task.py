@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from crispmask.coco import CocoDataset, evaluate, instances_to_results, read_results, results_to_instances
-from crispmask.coco.matching import match_results, overlaps
+from crispmask.coco import CocoDataset, instances_to_results, read_results, results_to_instances
 from crispmask.errors import DataError, ParamsError
+from crispmask.evaluation import evaluate
+from crispmask.evaluation.matching import match_results, overlaps
 from crispmask.image import read_image
 from crispmask.params import CRFParams
 from crispmask.refinement import refine_instances

@@ -7,8 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 import gradio as gr
 
-from crispmask.adaptive import LearnedParams, default_params
 from crispmask.params import CRFParams
+from crispmask.refinement import LearnedParams, default_params
 
 # What is worth trying: lowest, highest, step. The parameters' own bounds are wider.
 RANGES: dict[str, tuple[float, float, float]] = {

@@ -14,13 +14,13 @@ import numpy as np
 from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
 from numpy.typing import NDArray
 
-from crispmask.adaptive import LearnedParams, default_params
 from crispmask.app import work
 from crispmask.detectors.base import Detector
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, process
-from crispmask.sketch import mask_from_box
+from crispmask.refinement import LearnedParams, default_params
+from crispmask.refinement.sketch import mask_from_box
 
 WAITING = 8
 """Requests that may wait for their turn; more are answered with 503."""

@@ -19,8 +19,8 @@ from crispmask.detectors.base import Detector
 from crispmask.errors import CrispmaskError
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
+from crispmask.refinement.sketch import mask_from_box, mask_from_scribbles
 from crispmask.samples import sample_photos
-from crispmask.sketch import mask_from_box, mask_from_scribbles
 
 ALL = "all"
 BUTTONS: list[Any] = ["download", "fullscreen"]  # no sharing elsewhere

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from crispmask.adaptive import Decision, LearnedParams
 from crispmask.coco import instances_to_results
 from crispmask.draw import FRAME, draw_instances, edge_zoom, palette
 from crispmask.errors import ImageError, ShapeError
@@ -23,7 +22,7 @@ from crispmask.formats.polygons import joined, outlines
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refinement import instance_crf, refine_instances
+from crispmask.refinement import Decision, LearnedParams, instance_crf, refine_instances
 
 CLOSE_UP = 520  # pixels
 OUTLINE_TOLERANCE = 0.5  # pixels that a downloaded polygon may stray from its mask

@@ -13,8 +13,8 @@ from crispmask.cli.resumable import Resumable
 from crispmask.errors import ParamsError
 
 if TYPE_CHECKING:
-    from crispmask.cluster import Progress
     from crispmask.pipeline import Settings
+    from crispmask.pipeline.ray import Progress
 
 PANEL = "Many machines (--engine ray, extra 'cluster')"
 Report = TypeVar("Report")

@@ -16,7 +16,7 @@ from crispmask.errors import DataError, ParamsError
 from crispmask.params import DEFAULT_SCORE, CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.convergence.survey import Read
+    from crispmask.tuning.convergence.survey import Read
 
 
 @options_from(CRFParams, "overrides", "CRF parameters (each overrides --params)")
@@ -68,9 +68,9 @@ def converge(
     if not 0 <= score <= 1:
         raise ParamsError(f"score must be a number in [0, 1], got {score!r}")
     with waiting("Loading"):
-        from crispmask.convergence import summary
-        from crispmask.convergence.survey import survey
         from crispmask.plots import check_matplotlib
+        from crispmask.tuning.convergence import summary
+        from crispmask.tuning.convergence.survey import survey
 
         check_matplotlib()
         if output.exists() and not output.is_dir():
@@ -142,7 +142,7 @@ def _of_detector(sources: list[str], name: str, score: float, threads: int | Non
 
 def _of_results(results: Path, annotations: Path, images: Path, score: float) -> Mapping[str, Read]:
     from crispmask.coco import CocoDataset, read_results
-    from crispmask.coco.detected import DetectedPhotos
+    from crispmask.evaluation.detected import DetectedPhotos
 
     dataset = CocoDataset.from_file(annotations)
     detected = DetectedPhotos(dataset, read_results(results), images, score=score, source=str(results))

@@ -12,7 +12,7 @@ from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.adaptive import LearnedParams
+    from crispmask.refinement import LearnedParams
 
 PANEL = "CRF parameters (each overrides --params)"
 
@@ -29,7 +29,7 @@ Restart = Annotated[bool, typer.Option("--restart", help="Drop the progress of a
 
 def read_params(source: str, overrides: dict[str, Any]) -> CRFParams | LearnedParams:
     """The parameters of ``--params`` with single ones replaced, in learnt ones for all instances."""
-    from crispmask.adaptive import read_params as read
+    from crispmask.refinement import read_params as read
 
     params = read(source)
     if isinstance(params, CRFParams):

@@ -109,7 +109,7 @@ def _model(problems: list[str]) -> str:
 
 def _parameters(problems: list[str]) -> str:
     """The learnt parameters that ship: their network is checked against the checksum that they hold."""
-    from crispmask.adaptive import default_params
+    from crispmask.refinement import default_params
 
     try:
         return f"learnt ({default_params().checksum[:12]}...)"

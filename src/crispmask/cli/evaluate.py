@@ -14,7 +14,7 @@ from crispmask.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
     from crispmask.coco import CocoDataset
-    from crispmask.coco.comparison import Comparison
+    from crispmask.evaluation.comparison import Comparison
 
 
 def evaluate(
@@ -71,7 +71,7 @@ def measure(
     """Read and compare the files, with a spinner, and say on stderr what is odd about them."""
     with waiting("Reading") as status:
         from crispmask.coco import CocoDataset, read_results
-        from crispmask.coco.comparison import compare
+        from crispmask.evaluation.comparison import compare
 
         dataset = CocoDataset.from_file(annotations)
         records: Records = {name: read_results(path) for name, path in named.items()}

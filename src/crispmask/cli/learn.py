@@ -14,10 +14,10 @@ from crispmask.cli.console import note, out, progress_bar, say, waiting
 from crispmask.cli.crf import Threads
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError
-from crispmask.learning.config import LearnConfig
+from crispmask.training.refiner.config import LearnConfig
 
 if TYPE_CHECKING:
-    from crispmask.learning.select import Outcome
+    from crispmask.training.refiner.select import Outcome
 
 
 @options_from(LearnConfig, "overrides", "Learning")
@@ -57,11 +57,11 @@ def learn(
     config = dataclasses.replace(LearnConfig(), **overrides)
     count = threads or cpu_count() or 1
     with waiting("Loading"):
-        from crispmask.learning.run import learn as run
+        from crispmask.training.refiner.run import learn as run
 
         if config.network:
             with needs_torch():
-                import crispmask.learning.fit  # noqa: F401 - tells before the work whether torch is there
+                import crispmask.training.refiner.fit  # noqa: F401 - tells before the work whether torch is there
         loaded = None
         if detector is not None:
             from crispmask.detectors import load_detector

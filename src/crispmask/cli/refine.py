@@ -56,8 +56,8 @@ def refine(
     chosen = read_params(params, overrides)
     if engine == "ray":
         only("local", threads=threads)
-        from crispmask.cluster import refine_on_ray
         from crispmask.pipeline import Settings
+        from crispmask.pipeline.ray import refine_on_ray
 
         settings = Settings(params=chosen, score=score, joint=joint)
         done, seconds = on_ray(

@@ -43,7 +43,7 @@ def report(
     if len(named) != 2:
         raise ParamsError(f"a report is about two results, before and after; got {len(named)}")
     dataset, records, comparison = measure(annotations, named, category, bootstrap, seed)
-    from crispmask.report import write_report
+    from crispmask.evaluation.report import write_report
 
     with progress_bar("crop") as progress:
         task = progress.add_task("Drawing", total=None)

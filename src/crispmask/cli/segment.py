@@ -96,8 +96,8 @@ def segment(
             half=half or None,
             batch_size=batch_size if batch_size > 1 else None,
         )
-        from crispmask.cluster import segment_on_ray
         from crispmask.pipeline import Settings
+        from crispmask.pipeline.ray import segment_on_ray
 
         settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
         result, seconds = on_ray(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from crispmask.coco.bootstrap import Interval
-    from crispmask.coco.comparison import Comparison, Metrics, Value
+    from crispmask.evaluation.bootstrap import Interval
+    from crispmask.evaluation.comparison import Comparison, Metrics, Value
 
 LABELS = {"segm": "masks", "boundary": "edges", "bbox": "boxes", "matched": "matched"}
 

@@ -12,7 +12,7 @@ from crispmask.cli.console import note, progress_bar, say, waiting
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
-from crispmask.training.config import TrainingConfig
+from crispmask.training.detector.config import TrainingConfig
 
 CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
 
@@ -54,12 +54,12 @@ def train(
     if config.patience and not val_annotations:
         raise ParamsError("patience needs a validation set: give --val-annotations and --val-images")
     with waiting("Loading torch"), needs_torch():
-        from crispmask.training.data import read_data
-        from crispmask.training.export import export_onnx
-        from crispmask.training.hardware import is_main_process
-        from crispmask.training.joint import learnt_params
-        from crispmask.training.loop import train as run
-        from crispmask.training.validation import Validation
+        from crispmask.training.detector.data import read_data
+        from crispmask.training.detector.export import export_onnx
+        from crispmask.training.detector.hardware import is_main_process
+        from crispmask.training.detector.joint import learnt_params
+        from crispmask.training.detector.loop import train as run
+        from crispmask.training.detector.validation import Validation
     data = read_data(sources)
     data.labels_of(focus)
     validation = None

@@ -10,7 +10,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from crispmask.compiling import jit
+from crispmask.runtime import jit
 
 # What the filters may do beyond IEEE arithmetic: fuse multiply and add, and sum in vector lanes. Results are the same
 # for every run and number of threads, but may differ in the last bit between processor families.

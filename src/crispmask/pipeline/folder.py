@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask._version import __version__
-from crispmask.adaptive import Decision
 from crispmask.coco import CocoDataset, instances_to_results, write_results
 from crispmask.coco.photos import other_size
 from crispmask.detectors.base import Detector, detect_all
@@ -32,6 +31,7 @@ from crispmask.pipeline.journal import Journal, stamp
 from crispmask.pipeline.naming import match_annotations, picture_names, relative_names
 from crispmask.pipeline.photo import Settings, choose_and_refine, write_picture
 from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
+from crispmask.refinement import Decision
 
 JOURNAL = "unfinished.jsonl"
 PICTURES = "pictures"

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crispmask.adaptive import Decision, LearnedParams, default_params
 from crispmask.detectors.base import Detector
 from crispmask.draw import before_after
 from crispmask.errors import ParamsError
 from crispmask.files import replacing
 from crispmask.instances import Instances
 from crispmask.params import DEFAULT_SCORE, CRFParams
-from crispmask.refinement import Params, explain, refine_instances
+from crispmask.refinement import Decision, LearnedParams, Params, default_params, explain, refine_instances
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.adaptive import Decision
 from crispmask.coco import mask_to_rle, results_to_instances, write_results
 from crispmask.coco.photos import read_sized
 from crispmask.coco.stream import open_plain
@@ -29,7 +28,7 @@ from crispmask.pipeline.job import RefineJob, RefineReport
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.photo import Settings
 from crispmask.pipeline.plan import Plan
-from crispmask.refinement import refine_instances
+from crispmask.refinement import Decision, refine_instances
 
 T = TypeVar("T")
 R = TypeVar("R")

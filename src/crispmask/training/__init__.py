@@ -1,1 +1,1 @@
-"""Training a compact Mask R-CNN and exporting it to ONNX (extra ``torch``)."""
+"""Training: the detector (`crispmask train`) and the refinement (`crispmask learn`)."""

@@ -14,11 +14,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.detected import DetectedPhotos
-from crispmask.coco.matching import mask_overlaps, match_results
-from crispmask.coco.metrics import evaluate
 from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
+from crispmask.evaluation.detected import DetectedPhotos
+from crispmask.evaluation.matching import mask_overlaps, match_results
+from crispmask.evaluation.metrics import evaluate
 from crispmask.params import CRFParams
 from crispmask.refinement import refine_each
 

@@ -1,0 +1,77 @@
+"""How far a difference would move on other photos: the paired bootstrap over images.
+
+The images of the data set are drawn anew, with replacement, as many as there are; both results are counted on the
+same draw, and the difference is taken. Over many draws the differences spread as they would over data sets of this
+size (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13: the percentile interval).
+Nothing is compared anew: `Evaluation.count` weighs the images.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispmask.evaluation.metrics import Evaluation
+
+LEVEL = 0.95
+# Draws that a thread counts at a time: few enough to share the work evenly.
+_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where the middle 95 % of the resampled differences lie; NaN where no draw gave a difference."""
+
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the sign of the difference is beyond the chance of the draw."""
+        return self.low > 0 or self.high < 0
+
+
+def draws(images: int, n: int, seed: int = 0) -> NDArray[np.int64]:
+    """How often each image is drawn: int64 (n, images); every row sums to `images`."""
+    if not images:
+        return np.zeros((n, 0), np.int64)
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=n).astype(np.int64)
+
+
+def resampled(evaluation: Evaluation, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`Evaluation.count` of all draws, shared among threads: float64 (n, K, 6)."""
+    blocks = [weights[k : k + _BLOCK] for k in range(0, len(weights), _BLOCK)]
+    if not blocks:
+        return evaluation.count(weights)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(evaluation.count, blocks)))
+
+
+def interval(differences: NDArray[np.float64], level: float = LEVEL) -> Interval:
+    """The percentile interval of the differences of all draws (n,); draws that are NaN are left out."""
+    known = differences[~np.isnan(differences)]
+    if not len(known):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def weighted_means(
+    values: NDArray[np.float64], image: NDArray[np.int64], weights: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean of the values (n, V) in each draw, every one counted as often as its image (n,): float64 (draws, V)."""
+    sums = np.zeros((weights.shape[1], values.shape[1] + 1))
+    np.add.at(sums, image, np.column_stack([values, np.ones(len(values))]))
+    present = np.flatnonzero(sums[:, -1])
+    totals = weights[:, present].astype(np.float64) @ sums[present]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(totals[:, :-1] / np.where(totals[:, -1:] > 0, totals[:, -1:], np.nan))
+
+
+def intervals(first: NDArray[np.float64], other: NDArray[np.float64]) -> list[Interval]:
+    """The interval of other - first for each metric, from draws (n, metrics)."""
+    return [interval(column) for column in (other - first).T]

@@ -1,0 +1,291 @@
+"""Several results against one ground truth: every metric of each, and what changed from the first to the others.
+
+`compare` measures; how it is shown is up to the command line and the report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispmask.coco.dataset import CocoDataset
+from crispmask.errors import ParamsError
+from crispmask.evaluation import bootstrap
+from crispmask.evaluation.bootstrap import Interval
+from crispmask.evaluation.columns import Columns, detection_columns, truth_columns
+from crispmask.evaluation.matching import partners
+from crispmask.evaluation.metrics import METRICS, IouType, judge, known_ids, overall
+
+MIN_IOU = 0.5
+MATCHED = ("IoU", "boundary IoU")
+# What `Comparison` tells of a result: AP of three kinds, and the mean overlaps of matched instances.
+KINDS: dict[str, tuple[str, ...]] = {"segm": METRICS, "boundary": METRICS, "bbox": METRICS, "matched": MATCHED}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of a result.
+
+    Attributes:
+        value: a fraction in [0, 1], NaN where nothing defines it.
+        change: minus that of the first result; None for the first.
+        interval: of the change, None without a bootstrap.
+    """
+
+    value: float
+    change: float | None = None
+    interval: Interval | None = None
+
+
+Metrics = Mapping[str, Mapping[str, Value]]  # by kind and metric, as in KINDS
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Annotated objects that the first result found, with the mask that each result gives them.
+
+    Attributes:
+        image_id, category_id: int64 (n,).
+        annotation: int64 (n,), number of the object in ``dataset.annotations[image_id]``.
+        area: float64 (n,), of the annotated mask in pixels.
+        record: int64 (n, results), number of the detection in each result.
+        iou, boundary_iou: float64 (n, results), with the annotated mask, in [0, 1].
+    """
+
+    image_id: NDArray[np.int64]
+    category_id: NDArray[np.int64]
+    annotation: NDArray[np.int64]
+    area: NDArray[np.float64]
+    record: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    boundary_iou: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.area)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        names: of the results, the first the one that others are compared with.
+        images: how many there are.
+        labels: the categories' names by id, made different where two are the same.
+        objects: how many annotated objects each category id has, crowds left out.
+        detections: how many detections of these images and categories each result has.
+        overall: by result, kind and metric (`KINDS`; without ``bbox`` where a result or the annotations have no boxes
+            at all).
+        by_category: by category id, result, kind and metric.
+        pairs: the matched instances.
+        resamples, seed: of the bootstrap; 0 resamples means that there was none.
+    """
+
+    names: tuple[str, ...]
+    images: int
+    labels: Mapping[int, str]
+    objects: Mapping[int, int]
+    detections: Mapping[str, int]
+    overall: Mapping[str, Metrics]
+    by_category: Mapping[int, Mapping[str, Metrics]]
+    pairs: Pairs
+    resamples: int
+    seed: int
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that were measured."""
+        return list(self.overall[self.names[0]])
+
+
+def compare(
+    dataset: CocoDataset,
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    category_ids: Iterable[int] | None = None,
+    resamples: int = 0,
+    seed: int = 0,
+    sources: Mapping[str, str] | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Comparison:
+    """Measure results side by side.
+
+    The matched instances are those of the first result: each of its detections, the surest first, takes the object of
+    its category with the highest mask IoU that is left, if that is 0.5 or more. In a result with the same detections
+    (equal image, category and score at each place, as a refinement has them) the mask at the same place is taken.
+    In any other result it is the one that this result matches with the object by the same rule, and objects that it
+    does not match are left out for all.
+
+    Args:
+        dataset: the ground truth.
+        results: records by name, checked by `crispmask.coco.read_results`.
+        category_ids: only these; by default all of the data set.
+        resamples: draws of the paired bootstrap over images; 0 for none.
+        seed: of the draws.
+        sources: what each result is called in errors; by default its name.
+        on_step: called with a few words before each part of the work.
+
+    Raises:
+        DataError: results or annotations that break the format, or unknown categories.
+        ParamsError: no results, or a negative number of resamples or seed.
+    """
+    if not results:
+        raise ParamsError("there is nothing to compare: give at least one result")
+    if resamples < 0 or seed < 0:
+        raise ParamsError("the number of resamples and the seed cannot be negative")
+    categories = known_ids(category_ids, dataset.categories, f"category in {dataset.path}")
+    images = list(dataset.images)
+    annotated = [record for records in dataset.annotations.values() for record in records]
+    boxes = all(not side or any(r.get("bbox") is not None for r in side) for side in (annotated, *results.values()))
+    on_step("Decoding the masks")
+    truth = truth_columns(dataset, categories, images, masks=True, boxes=boxes)
+    sides = {
+        name: detection_columns(
+            dataset, records, categories, images, (sources or {}).get(name, name), masks=True, boxes=boxes
+        )
+        for name, records in results.items()
+    }
+    weights = bootstrap.draws(len(images), resamples, seed)
+    tables: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in results}
+    kinds: tuple[IouType, ...] = ("segm", "boundary", "bbox") if boxes else ("segm", "boundary")
+    objects: dict[int, int] = {}
+    for name, found in sides.items():
+        for kind in kinds:
+            on_step(f"Comparing the {kind} of {name}")
+            evaluation = judge(truth, found, kind, categories, len(images))
+            objects = evaluation.objects
+            tables[name][kind] = _with_overall(
+                np.concatenate([evaluation.count(), bootstrap.resampled(evaluation, weights)])
+            )
+    on_step("Comparing the matched instances")
+    rows, pairs = _pair(dataset, results, truth, sides, categories)
+    matched = _matched(pairs, truth.group[rows], len(categories), weights)
+    for r, name in enumerate(results):
+        tables[name]["matched"] = matched[..., r, :]
+    labels = _labels({key: dataset.categories[key] for key in categories})
+    by_category = {key: _metrics(tables, k) for k, key in enumerate(categories)}
+    detections = {name: len(found.group) for name, found in sides.items()}
+    return Comparison(
+        tuple(results),
+        len(images),
+        labels,
+        objects,
+        detections,
+        _metrics(tables, len(categories)),
+        by_category,
+        pairs,
+        resamples,
+        seed,
+    )
+
+
+def _with_overall(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metrics of the categories (B, K, 6) with those of all together behind them: (B, K + 1, 6)."""
+    return np.concatenate([values, overall(values)[:, None]], axis=1)
+
+
+def _metrics(tables: Mapping[str, Mapping[str, NDArray[np.float64]]], k: int) -> dict[str, Metrics]:
+    """Values of one category, or of all (k = K), by result, kind and metric; row 0 of a table holds no draw."""
+    reference, *_ = tables
+    made: dict[str, Metrics] = {}
+    for name, kinds in tables.items():
+        made[name] = {}
+        for kind, table in kinds.items():
+            first, own = tables[reference][kind][:, k], table[:, k]
+            changes: list[float | None] = [None] * own.shape[1]
+            spans: list[Interval | None] = [None] * own.shape[1]
+            if name != reference:
+                changes = list((own[0] - first[0]).tolist())
+                if len(own) > 1:
+                    spans = list(bootstrap.intervals(first[1:], own[1:]))
+            values = map(Value, own[0].tolist(), changes, spans)
+            made[name] = {**made[name], kind: dict(zip(KINDS[kind], values, strict=True))}
+    return made
+
+
+def _pair(
+    dataset: CocoDataset,
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    truth: Columns,
+    sides: Mapping[str, Columns],
+    categories: Sequence[int],
+) -> tuple[NDArray[np.int64], Pairs]:
+    """Rows of truth of the matched instances, and the instances."""
+    reference, *_ = sides
+    partner, _ = partners(truth, sides[reference], MIN_IOU)
+    mine = np.flatnonzero(partner >= 0)
+    rows = partner[mine]
+    columns = []
+    for name, found in sides.items():
+        if name == reference or _same_detections(results[reference], results[name]):
+            position = np.full(len(results[name]), -1, np.int64)
+            position[found.number] = np.arange(len(found.number))
+            columns.append(position[sides[reference].number[mine]])
+        else:
+            own, _ = partners(truth, found, MIN_IOU)
+            holder = np.full(len(truth.group), -1, np.int64)
+            holder[own[own >= 0]] = np.flatnonzero(own >= 0)
+            columns.append(holder[rows])
+    chosen = np.stack(columns, axis=1)
+    everywhere = (chosen >= 0).all(axis=1)
+    chosen, rows = chosen[everywhere], rows[everywhere]
+    overlaps = [_ious(truth, found, chosen[:, r], rows) for r, found in enumerate(sides.values())]
+    records = [found.number[chosen[:, r]] for r, found in enumerate(sides.values())]
+    image = truth.group[rows] // len(categories)
+    ids = list(dataset.images)
+    starts = np.cumsum([0, *(len(dataset.annotations[key]) for key in ids)])
+    assert truth.masks is not None
+    return rows, Pairs(
+        np.array(ids, np.int64)[image],
+        np.array(categories, np.int64)[truth.group[rows] % len(categories)],
+        truth.number[rows] - starts[image],
+        truth.masks.area[rows],
+        np.stack(records, axis=1),
+        np.stack([iou for iou, _ in overlaps], axis=1),
+        np.stack([edge for _, edge in overlaps], axis=1),
+    )
+
+
+def _same_detections(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
+    keys = ("image_id", "category_id", "score")
+    return len(first) == len(other) and all(a[k] == b[k] for a, b in zip(first, other, strict=True) for k in keys)
+
+
+def _ious(
+    truth: Columns, found: Columns, mine: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """IoU and boundary IoU of pairs of rows."""
+    from crispmask.evaluation import _kernels
+
+    assert truth.masks is not None
+    assert found.masks is not None
+    pairs = np.stack([mine, rows], axis=1)
+    area, edge = np.empty(len(pairs)), np.empty(len(pairs))
+    _kernels.mask_ious(found.masks.stretches, truth.masks.stretches, pairs, truth.crowd, area)
+    edges = found.masks.boundaries.stretches, truth.masks.boundaries.stretches
+    _kernels.mask_ious(*edges, pairs, truth.crowd, edge)
+    return area, edge
+
+
+def _matched(pairs: Pairs, group: NDArray[np.int64], k: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean overlaps of the matched instances: float64 (1 + draws, K + 1, results, 2), all categories last."""
+    image, category = group // k, group % k
+    rows = np.concatenate([np.ones((1, weights.shape[1]), np.int64), weights])
+    values = np.concatenate([pairs.iou, pairs.boundary_iou], axis=1)
+    made = np.full((len(rows), k + 1, values.shape[1]), np.nan)
+    for c in [*np.unique(category), k]:
+        own = category == c if c < k else slice(None)
+        made[:, c] = bootstrap.weighted_means(values[own], image[own], rows)
+    return made.reshape(len(rows), k + 1, 2, -1).swapaxes(-1, -2)
+
+
+def _labels(names: Mapping[int, str]) -> dict[int, str]:
+    """Names that are all different."""
+    count = Counter(names.values())
+    labels = {key: name if count[name] == 1 else f"{name} ({key})" for key, name in names.items()}
+    return labels if len(set(labels.values())) == len(labels) else {key: f"{n} ({key})" for key, n in names.items()}

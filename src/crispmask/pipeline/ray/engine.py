@@ -1,0 +1,205 @@
+"""What every run on a cluster has: the connection, progress, rows that are written once, and resuming."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import ray
+from ray.data.checkpoint import CheckpointConfig
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from crispmask.errors import ClusterError, CrispmaskError
+from crispmask.pipeline.journal import refuse_other_settings
+from crispmask.pipeline.ray.manifest import Manifest
+from crispmask.pipeline.ray.stages import KEY
+from crispmask.pipeline.ray.storage import Place
+
+UNFINISHED, MANIFEST, CHECKPOINT, TABLE = "unfinished.json", "manifest.parquet", "checkpoint", "photos.parquet"
+
+BLOCK = 16  # photos that a task takes at a time: seconds of work, and few enough to spread over the machines
+EVERY = 0.5  # seconds between two looks at the progress
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` photos, `resumed` of them by an earlier run, and the objects found by this one.
+
+    Photos that are done anew because a machine was lost count again, up to the total.
+    """
+
+    done: int
+    total: int
+    resumed: int
+    objects: int
+
+
+def goes_on(out: Place, fingerprint: dict[str, Any], restart: bool) -> bool:
+    """Whether `out` holds an interrupted run to go on with.
+
+    The file that says so is written last (`begin`) and removed first, so that a crash in between leaves either a run to
+    go on with or none.
+
+    Raises:
+        ParamsError: one with other settings than `fingerprint`.
+    """
+    mark = out / UNFINISHED
+    if restart:
+        mark.remove()
+    if not mark.exists():
+        return False
+    refuse_other_settings(out.url, mark.read_json(), fingerprint)
+    return True
+
+
+def begin(out: Place, fingerprint: dict[str, Any]) -> None:
+    """Remove the rows of older runs, and say that one has begun."""
+    (out / CHECKPOINT).remove()
+    (out / TABLE).remove()
+    (out / UNFINISHED).write_json(fingerprint)
+
+
+def end(out: Place) -> None:
+    """Remove what only an unfinished run needs."""
+    for name in (UNFINISHED, CHECKPOINT, MANIFEST):
+        (out / name).remove()
+
+
+def read_blocks(manifest: Manifest) -> ray.data.Dataset:
+    """The manifest in blocks of work, as a data set whose options are its own."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    with ray.data.DataContext.current(context):
+        return manifest.read().repartition(target_num_rows_per_block=BLOCK)
+
+
+def write_once(rows: ray.data.Dataset, out: Place, photos_per_file: int, schema: pa.Schema) -> None:
+    """Run the stages; files appear in `TABLE`, and which photos they hold in `CHECKPOINT`, in two steps of Ray's."""
+    table, checkpoint = out / TABLE, out / CHECKPOINT
+    rows.context.checkpoint_config = CheckpointConfig(
+        id_column=KEY,
+        checkpoint_path=checkpoint.path,
+        override_filesystem=checkpoint.filesystem,
+        delete_checkpoint_on_success=False,  # it is needed until the results are put together
+    )
+    rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=schema)
+
+
+def finished(out: Place) -> ds.Dataset | None:
+    """The names of the photos that are finished, as rows."""
+    checkpoint = out / CHECKPOINT
+    done = [file.path for file in checkpoint.files() if not file.path.endswith(".pending.parquet")]
+    return ds.dataset(done, filesystem=checkpoint.filesystem, format="parquet") if done else None
+
+
+class _Counter:
+    """An actor that adds up what the tasks did."""
+
+    def __init__(self) -> None:
+        self._photos = self._objects = 0
+
+    def add(self, photos: int, objects: int) -> None:
+        self._photos += photos
+        self._objects += objects
+
+    def read(self) -> tuple[int, int]:
+        return self._photos, self._objects
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A stage that tells the counter of its rows."""
+
+    stage: Callable[[pa.Table], pa.Table]
+    counter: Any
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = self.stage(batch)
+        ray.get(self.counter.add.remote(rows.num_rows, sum(rows["objects"].to_pylist())))
+        return rows
+
+
+@contextmanager
+def telling(on_progress: Callable[[Progress], None] | None, total: int, resumed: int) -> Iterator[Any]:
+    """A counter for the tasks; while the block runs, `on_progress` is told what it holds."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    counter = ray.remote(_Counter).options(num_cpus=0, scheduling_strategy=here).remote()
+    finished = Event()
+
+    def tell() -> None:
+        photos, objects = ray.get(counter.read.remote())
+        if on_progress:
+            on_progress(Progress(min(resumed + photos, total), total, resumed, objects))
+
+    def watch() -> None:
+        while not finished.wait(EVERY):
+            tell()
+
+    tell()
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            yield counter
+        finally:
+            finished.set()
+        watching.result()
+        tell()
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A cluster: the one that this process is connected to, the one at an address, or one of this machine alone."""
+    if ray.is_initialized():
+        with _failing_clearly():
+            yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address or os.environ.get("RAY_ADDRESS"):
+        options["address"] = address
+    else:
+        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, logging.FileHandler):  # its diary on stderr; Ray's log files keep it
+            handler.setLevel(logging.CRITICAL)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = f" at {address}" if address else ""
+        raise ClusterError(f"cannot reach a Ray cluster{where}: {_reason(error)}") from None
+    try:
+        with _failing_clearly():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """Errors of ours that were raised on another machine are raised here; Ray's own become one sentence."""
+    try:
+        yield
+    except RayTaskError as error:
+        cause: BaseException | None = error
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, CrispmaskError):
+            raise cause from None
+        raise ClusterError(f"a task of the cluster failed: {_reason(cause)}") from error
+    except RayError as error:
+        raise ClusterError(f"the cluster failed: {_reason(error)}") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    """The line of a report that names the exception, else its first: Ray puts a whole traceback into the message."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception): ", line)), lines[0])

@@ -1,0 +1,137 @@
+"""``refine`` on many machines: a results file in, the same records with refined masks out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from crispmask.coco import write_results
+from crispmask.coco.stream import open_plain
+from crispmask.errors import ParamsError
+from crispmask.pipeline import RefineReport, Settings
+from crispmask.pipeline.job import RefineJob
+from crispmask.pipeline.plan import Plan
+from crispmask.pipeline.ray.engine import (
+    MANIFEST,
+    TABLE,
+    Counted,
+    Progress,
+    begin,
+    connected,
+    finished,
+    goes_on,
+    read_blocks,
+    telling,
+    write_once,
+)
+from crispmask.pipeline.ray.manifest import COLUMNS, Manifest
+from crispmask.pipeline.ray.output import BATCH, check_rows, dataset_of
+from crispmask.pipeline.ray.stages import KEY, RECORDS, REFINED, RefineRecords, read_photos
+from crispmask.pipeline.ray.storage import Place
+
+
+def refine_on_ray(
+    results: str | Path,
+    images: str | Path,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    address: str | None = None,
+    annotations: str | Path | None = None,
+    photos_per_file: int = 100,
+    restart: bool = False,
+    skip_bad: bool = False,
+    on_bad: Callable[[str], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RefineReport:
+    """Refine every mask of a COCO results file on a Ray cluster; go on where an interrupted run stopped.
+
+    Writes the same bytes as `crispmask.pipeline.refine_results`. Until they are complete, progress is kept in a folder
+    ``OUTPUT.unfinished``. The file is checked here, and put together here from rows that must fit into memory; the
+    refinement is the cluster's.
+
+    Args:
+        results, images, output, settings, annotations, restart, skip_bad, on_bad: as for `refine_results`; the photos
+            and the folder of the output must be there under the same path on all machines.
+        address, photos_per_file, on_progress: as for `segment_on_ray`.
+
+    Raises:
+        DataError, ParamsError: as `refine_results`; a photo that can no longer be read is told at the end.
+        ClusterError: as `segment_on_ray`.
+    """
+    if photos_per_file < 1:
+        raise ParamsError(f"photos_per_file must be at least 1, got {photos_per_file}")
+    job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
+    state = Place.of(job.state)
+    with open_plain(job.results) as file:
+        fingerprint = {"engine": "ray", **job.fingerprint()}
+        going_on = goes_on(state, fingerprint, restart)
+        plan = job.plan(file)
+        manifest = _write_manifest(plan, state / MANIFEST)
+        if not going_on:
+            begin(state, fingerprint)
+    before = finished(state)
+    resumed = {int(name) for name in before.to_table()[KEY].to_pylist()} if before is not None else set()
+    if manifest.photos:
+        with connected(address), telling(on_progress, manifest.photos, len(resumed)) as counter:
+            rows = (
+                read_blocks(manifest)
+                .map_batches(partial(read_photos, base=None, carry=(RECORDS,)), batch_format="pyarrow")
+                .map_batches(Counted(RefineRecords(job.settings), counter), batch_format="pyarrow")
+            )
+            write_once(rows, state, photos_per_file, REFINED)
+        refined = _refined(state / TABLE, manifest.photos)
+    else:
+        refined = REFINED.empty_table()
+    for row in refined.filter(pc.is_valid(refined["error"])).to_pylist():
+        for entry in row["records"]:
+            job.bad(f"{job.results}: result {entry['number']}: {row['error']}")
+    numbers = _write(refined, job.output)
+    report = job.conclude(plan, numbers, sum(plan.owner[k] in resumed for k in numbers))
+    state.remove()
+    return report
+
+
+def _write_manifest(plan: Plan, place: Place) -> Manifest:
+    """A row a photo, named by its number in the plan, with its records."""
+    schema = pa.schema([*(pa.field(name, kind) for name, kind in COLUMNS.items()), RECORDS])
+    with place.writing() as partial_file, pq.ParquetWriter(partial_file, schema) as writer:
+        rows: list[dict[str, Any]] = []
+        for group in plan.groups():
+            photo, owner = plan.photo_of(group[0]), plan.owner[group[0]]
+            records = [{"number": k, "record": json.dumps(plan.record(k))} for k in group]
+            size = {"height": photo.size[0], "width": photo.size[1]}
+            rows.append({KEY: str(owner), "uri": os.path.abspath(photo.path), **size, RECORDS.name: records})  # noqa: PTH100
+            if len(rows) == BATCH:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows = []
+        writer.write_table(pa.Table.from_pylist(rows, schema))
+    return Manifest.open([place.url])
+
+
+def _refined(table: Place, photos: int) -> pa.Table:
+    check_rows(table, photos)
+    return dataset_of(table).to_table()
+
+
+def _write(refined: pa.Table, output: Path) -> list[int]:
+    """Write the refined records in the order of the input; their numbers there."""
+    usable = refined.filter(pc.is_null(refined["error"]))
+    records = pa.Table.from_struct_array(pc.list_flatten(usable[RECORDS.name])).sort_by("number")
+
+    def lines() -> Iterator[dict[str, Any]]:
+        for batch in records.to_batches(max_chunksize=BATCH):
+            for text in batch["record"].to_pylist():
+                yield json.loads(text)
+
+    write_results(output, lines())
+    numbers: list[int] = records["number"].to_pylist()
+    return numbers

@@ -1,0 +1,66 @@
+"""Mask to probability to energy: the unary term of the CRF."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Standard deviations after which the Gaussian is cut: 1 % of it lies beyond.
+_TRUNCATE = 2.6
+
+
+def is_binary(probabilities: NDArray[np.float32]) -> bool:
+    """Whether a map holds nothing but zeros and ones."""
+    return bool(((probabilities == 0) | (probabilities == 1)).all())
+
+
+def soften(probabilities: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """Smooth a mask with a Gaussian whose width adapts to the mask's size.
+
+    A binary mask becomes sure in its middle and open at its edge, over a band that is as wide as the error that
+    detectors of 28x28 cells make on an object of this size.
+
+    Args:
+        probabilities: float32 (h, w) in [0, 1].
+        factor: sigma in pixels is this times the square root of the mask's area (the sum of its probabilities).
+
+    Returns:
+        float32 (h, w) in [0, 1]; the input itself where sigma is below a fifth of a pixel.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    sigma = factor * float(np.sqrt(probabilities.sum(dtype=np.float64)))
+    if sigma < 0.2:
+        return probabilities
+    return np.clip(gaussian_filter(probabilities, sigma, mode="nearest", truncate=_TRUNCATE), 0, 1)
+
+
+def log_odds(probabilities: NDArray[np.float32], confidence: float) -> NDArray[np.float32]:
+    """log(p / (1 - p)), the unary energy of background minus the one of foreground.
+
+    Args:
+        probabilities: float32, any shape, in [0, 1].
+        confidence: p is clipped to [1 - confidence, confidence] first; below 1.
+
+    Returns:
+        float32 of the same shape, finite.
+    """
+    p = np.clip(probabilities, np.float32(1 - confidence), np.float32(confidence))
+    return np.log(p / (1 - p))
+
+
+def unary_energies(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Energies (negative log-probabilities, up to a constant per pixel) of background and objects.
+
+    Background has energy zero and object i the negative of its log-odds: for one object the softmax gives back its
+    probability, for several each one's odds against the background are kept.
+
+    Args:
+        log_odds: float32 (N, h, w), one map per object.
+
+    Returns:
+        float32 (N + 1, h, w), label 0 is the background.
+    """
+    energies = np.zeros((len(log_odds) + 1, *log_odds.shape[1:]), np.float32)
+    np.negative(log_odds, out=energies[1:])
+    return energies

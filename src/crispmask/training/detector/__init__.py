@@ -1,0 +1,1 @@
+"""Training a compact Mask R-CNN and exporting it to ONNX (extra ``torch``)."""

@@ -1,0 +1,1 @@
+"""What `crispmask learn` does: gathers masks, trains the mask network, fits rules (extra ``torch``)."""
