@@ -222,9 +222,9 @@ def _grid(first: dict[str, Any], **values: list[Any]) -> tuple[dict[str, Any], .
 OPENCV = ("cv2", "opencv-contrib-python-headless")
 PYMATTING = ("pymatting", "PyMatting")
 METHODS = (
-    Method("crispmask.refine", crispmask_refine, ({"params": "default"},)),
+    Method("crispmask.refine", crispmask_refine, ({"params": "learned"},)),
     Method("best setting for each mask (oracle)", best_choice, ({},)),
-    Method("crispmask.refine, one setting for all", crispmask_refine, ({"params": "crf"},)),
+    Method("crispmask.refine, one setting for all", crispmask_refine, ({"params": "fixed"},)),
     Method("crispmask.refine, paper's parameters", crispmask_refine, ({"params": "paper"},)),
     Method(
         "GrabCut (OpenCV)", grabcut, _grid({"band": 0.5, "iterations": 1}, band=[0.25, 1, 2], iterations=[5]), *OPENCV

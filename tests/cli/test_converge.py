@@ -53,3 +53,9 @@ def test_refusals(refused, photo, discs, tmp_path):
     assert "score must be a number in [0, 1]" in refused("converge", photo, "--score", "7", *out)
     assert "does not exist" in refused("converge", tmp_path / "gone.png", *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_learned_parameters_are_no_single_setting(refused, discs, tmp_path):
+    command = ("converge", "-a", discs.annotations, "-r", discs.results, "-i", discs.images, "-o", tmp_path / "out")
+    assert "this verb needs one setting for all: give 'fixed', 'paper'" in refused(*command, "--params", "learned")
+    assert "the parameters 'default' are called 'learned' now" in refused(*command, "--params", "default")

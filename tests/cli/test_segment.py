@@ -82,7 +82,7 @@ def test_options_reach_the_run(invoke, detector, tmp_path):
         "-o",
         out,
         "--params",
-        "crf",
+        "fixed",
         "--bilateral-weight",
         0,
         "--smoothness-weight",
@@ -92,7 +92,7 @@ def test_options_reach_the_run(invoke, detector, tmp_path):
     )
     assert (out / "results.json").read_bytes() == (out / "results_before.json").read_bytes()
     invoke(
-        "segment", source, "-o", out, "--params", "crf", "--smoothness-weight", 50, "--iterations", 3, "--threads", 1
+        "segment", source, "-o", out, "--params", "fixed", "--smoothness-weight", 50, "--iterations", 3, "--threads", 1
     )
     assert (out / "results.json").read_bytes() != (out / "results_before.json").read_bytes()
 
@@ -183,7 +183,7 @@ def test_missing_sources(refused, detector, tmp_path):
         (["--theta-beta", "nan"], "theta_beta must be a finite number"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
         (["--params", "gone.toml"], "cannot read the parameter file gone.toml"),
-        (["--params", "papr"], "unknown parameters 'papr': give 'default', 'crf', 'paper'"),
+        (["--params", "papr"], "unknown parameters 'papr': give 'learned', 'fixed', 'paper'"),
     ],
 )
 def test_bad_options(refused, detector, tmp_path, options, reason):
@@ -248,14 +248,14 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
 
 
 def test_parameters_by_name_file_and_option(tmp_path):
-    assert read_params("default", {}) is default_params()
-    assert read_params("crf", {}) == CRFParams()
+    assert read_params("learned", {}) is default_params()
+    assert read_params("fixed", {}) == CRFParams()
     assert read_params("paper", {}) == CRFParams.paper()
     assert read_params("paper", {"theta_beta": 3.0}).theta_alpha == 60
     CRFParams(theta_beta=8.0, iterations=2).to_toml(tmp_path / "p.toml")
     assert read_params(str(tmp_path / "p.toml"), {"iterations": 4}) == CRFParams(theta_beta=8.0, iterations=4)
     with pytest.raises(ParamsError, match="iterations must be at least 0"):
-        read_params("default", {"iterations": -1})
+        read_params("learned", {"iterations": -1})
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

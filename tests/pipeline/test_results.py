@@ -403,7 +403,7 @@ def test_killed_at_random_moments(records, coco_photos, tmp_path):
         "-o",
         out,
         "--params",
-        "crf",
+        "fixed",
         "--iterations",
         "1",
     ]

@@ -147,11 +147,14 @@ def test_a_network_that_is_missing_or_another(tmp_path):
 
 
 def test_names(tmp_path):
-    assert read_params("default") is default_params()
-    assert read_params("crf") == CRFParams()
+    assert read_params("learned") is default_params()
+    assert read_params("fixed") == CRFParams()
     assert read_params("paper") == CRFParams.paper()
-    with pytest.raises(ParamsError, match="'crf'"):
+    with pytest.raises(ParamsError, match="unknown parameters 'papr': give 'learned', 'fixed', 'paper'"):
         read_params("papr")
+    for old, new in (("default", "learned"), ("crf", "fixed")):
+        with pytest.raises(ParamsError, match=f"'{old}' are called '{new}' now: give 'learned'"):
+            read_params(old)
 
 
 def test_settings_and_rules_must_fit(two_settings, always):

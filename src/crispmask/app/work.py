@@ -205,7 +205,7 @@ def command_line(
     if not isinstance(params, CRFParams):
         return " ".join(base)
     defaults = CRFParams().as_dict()
-    options = ["--params crf"]
+    options = ["--params fixed"]
     for name, value in params.as_dict().items():
         if value != defaults[name]:
             flag = name.replace("_", "-")

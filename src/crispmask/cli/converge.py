@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crispmask.cli.console import PREPARING, count, out, progress_bar, say, waiting
-from crispmask.cli.crf import read_fixed_params
+from crispmask.cli.crf import FixedParams, read_fixed_params
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import DEFAULT_SCORE, CRFParams
@@ -51,9 +51,7 @@ def converge(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Use only the first N photos.", show_default=False)
     ] = None,
-    params: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="CRF parameters: 'default', 'paper', or a TOML file.")
-    ] = "default",
+    params: FixedParams = "fixed",
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per processor.", show_default=False)
     ] = None,

@@ -18,7 +18,10 @@ PANEL = "CRF parameters (each overrides --params)"
 
 Params = Annotated[
     str,
-    typer.Option(metavar="NAME|FILE", help="Parameters: 'default' (learnt), 'crf' or 'paper' (fixed), or a TOML file."),
+    typer.Option(metavar="NAME|FILE", help="Parameters: 'learned', 'fixed' (one setting), 'paper', or a TOML file."),
+]
+FixedParams = Annotated[
+    str, typer.Option("--params", metavar="NAME|FILE", help="CRF parameters: 'fixed', 'paper', or a TOML file.")
 ]
 Joint = Annotated[bool, typer.Option("--joint", help="Give every pixel to one object at most.")]
 Threads = Annotated[
@@ -28,7 +31,7 @@ Restart = Annotated[bool, typer.Option("--restart", help="Drop the progress of a
 
 
 def read_params(source: str, overrides: dict[str, Any]) -> CRFParams | LearnedParams:
-    """The parameters of ``--params`` with single ones replaced, in learnt ones for all instances."""
+    """The parameters of ``--params`` with single ones replaced, in learned ones for all instances."""
     from crispmask.refinement import read_params as read
 
     params = read(source)
@@ -38,14 +41,17 @@ def read_params(source: str, overrides: dict[str, Any]) -> CRFParams | LearnedPa
 
 
 def read_fixed_params(source: str, overrides: dict[str, Any]) -> CRFParams:
-    """The same for verbs that look at one setting: ``default`` is the fixed one then.
+    """The same for verbs that need one setting for all instances.
 
     Raises:
-        ParamsError: a file of learnt parameters.
+        ParamsError: learned parameters, which choose a setting for each instance.
     """
-    params = read_params("crf" if source == "default" else source, overrides)
+    params = read_params(source, overrides)
     if not isinstance(params, CRFParams):
-        raise ParamsError(f"{source} holds learnt parameters, here a single setting is needed: give 'crf' or its file")
+        raise ParamsError(
+            f"{source} holds learned parameters, which choose a setting for each instance; this verb needs one setting "
+            "for all: give 'fixed', 'paper', or a TOML file of one setting"
+        )
     return params
 
 

@@ -36,7 +36,7 @@ def refine(
         ),
     ] = None,
     score: Annotated[float, typer.Option(metavar="X", help="Leave out results below this score, 0 to 1.")] = 0.0,
-    params: Params = "default",
+    params: Params = "learned",
     joint: Joint = False,
     threads: Threads = None,
     restart: Restart = False,

@@ -40,7 +40,7 @@ def segment(
     score: Annotated[
         float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")
     ] = DEFAULT_SCORE,
-    params: Params = "default",
+    params: Params = "learned",
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="Refine the detector's masks.")] = True,
     joint: Joint = False,
     annotations: Annotated[

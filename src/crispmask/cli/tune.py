@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from crispmask.cli.console import PREPARING, count, note, out, progress_bar, say, waiting
-from crispmask.cli.crf import read_fixed_params
+from crispmask.cli.crf import FixedParams, read_fixed_params
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import CRFParams
@@ -61,9 +61,7 @@ def tune(
         typer.Option(min=1, metavar="N", help="Use N photos, drawn at random; by default all.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides the draw, the folds and the search.")] = 0,
-    params: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Where to begin: 'default', 'paper', or a TOML file.")
-    ] = "default",
+    params: FixedParams = "fixed",
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per processor.", show_default=False)
     ] = None,

@@ -12,6 +12,7 @@ from crispmask.params import CRFParams
 from crispmask.refinement.learned import FORMAT, LearnedParams
 
 _SHIPPED = Path(__file__).parent / "default" / "params.toml"
+_RENAMED = {"default": "learned", "crf": "fixed"}
 
 
 @cache
@@ -24,20 +25,26 @@ def read_params(source: str | Path) -> CRFParams | LearnedParams:
     """Parameters by name or from a file.
 
     Args:
-        source: ``"default"``, the learnt ones that ship; ``"crf"``, one adaptive setting for all instances and no
-            network, ``CRFParams()``; ``"paper"``, the published setting; or a TOML file of either kind.
+        source: ``"learned"``, the ones that ship and that `refine` uses by default; ``"fixed"``, one setting for all
+            instances and no network, ``CRFParams()``; ``"paper"``, the published setting; or a TOML file of either
+            kind.
 
     Raises:
-        ParamsError: an unknown name, or a file that cannot be used.
+        ParamsError: an unknown name, a name of version 0.1, or a file that cannot be used.
     """
-    named: dict[str, Any] = {"default": default_params, "crf": CRFParams, "paper": CRFParams.paper}
-    if str(source) in named:
-        return named[str(source)]()
+    named: dict[str, Any] = {"learned": default_params, "fixed": CRFParams, "paper": CRFParams.paper}
+    name = str(source)
+    if name in named:
+        return named[name]()
     path = Path(source)
-    if not path.suffix and not path.exists():
-        raise ParamsError(
-            f"unknown parameters {str(source)!r}: give 'default', 'crf', 'paper', or the path of a TOML file"
-        )
+    if not path.exists():
+        if name in _RENAMED:
+            raise ParamsError(
+                f"the parameters {name!r} are called {_RENAMED[name]!r} now: give 'learned' (the default), 'fixed', "
+                "'paper', or the path of a TOML file"
+            )
+        if not path.suffix:
+            raise ParamsError(f"unknown parameters {name!r}: give 'learned', 'fixed', 'paper', or a TOML file's path")
     try:
         learnt = tomllib.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
