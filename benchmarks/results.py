@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 from crispmask.coco import CocoDataset, read_results, write_results
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 
 
-def repeat(records: list[dict], photos: PhotoFolder, count: int, folder: Path) -> Path:
+def repeat(records: list[dict], photos: ImageFolder, count: int, folder: Path) -> Path:
     """A results file of `count` records, and the photos that it is about in the same folder."""
     folder.mkdir()
     repeated: list[dict] = []
@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     records = read_results(arguments.results)
     dataset = CocoDataset.from_file(arguments.annotations) if arguments.annotations else None
-    photos = PhotoFolder(arguments.images, dataset)
+    photos = ImageFolder(arguments.images, dataset)
     options = ["--threads", arguments.threads, *arguments.options]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -51,5 +51,5 @@ def test_refusals(refused, files):
     assert "two results, before and after; got 1" in refused("report", files / "results.json", *common)
     (files / "a.png").unlink()
     sentence = refused("report", files / "results_before.json", files / "results.json", *common)
-    assert f"there is no photo {files / 'a.png'}: name the folder" in sentence
+    assert f"there is no image {files / 'a.png'}: name the folder" in sentence
     assert not (files / "r.html").exists()

@@ -204,7 +204,7 @@ def rle(size, counts):
 
 
 BAD = {
-    "image id of no photo": ({"image_id": 7}, "there is no photo of image 7"),
+    "image id of no photo": ({"image_id": 7}, "there is no file of image 7"),
     "image id is text": ({"image_id": "285"}, "'image_id' must be a whole number"),
     "image id missing": ({"image_id": None}, "'image_id' must be a whole number"),
     "category is text": ({"category_id": "dog"}, "'category_id' must be a whole number"),

@@ -130,7 +130,7 @@ def test_refusals(discs, tmp_path):
 
 def test_photos_that_are_missing_or_of_another_size_are_named(discs, tmp_path):
     task = changed(discs, tmp_path, lambda truth, results: truth["images"][2].update(file_name="gone.png"))
-    with pytest.raises(Exception, match=r"no photo .*gone.png"):
+    with pytest.raises(Exception, match=r"no image .*gone.png"):
         task.measure([None])
     from PIL import Image
 

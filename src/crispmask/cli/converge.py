@@ -140,10 +140,10 @@ def _of_detector(sources: list[str], name: str, score: float, threads: int | Non
 
 def _of_results(results: Path, annotations: Path, images: Path, score: float) -> Mapping[str, Read]:
     from crispmask.coco import CocoDataset, read_results
-    from crispmask.evaluation.detected import DetectedPhotos
+    from crispmask.evaluation.detected_images import DetectedImages
 
     dataset = CocoDataset.from_file(annotations)
-    detected = DetectedPhotos(dataset, read_results(results), images, score=score, source=str(results))
+    detected = DetectedImages(dataset, read_results(results), images, score=score, source=str(results))
 
     def reading(image_id: int, numbers: list[int]) -> Read:
         return lambda: (detected.read(image_id), detected.instances(image_id, numbers))

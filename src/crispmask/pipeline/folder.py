@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from crispmask._version import __version__
 from crispmask.coco import CocoDataset, instances_to_results, write_results
-from crispmask.coco.photos import other_size
+from crispmask.coco.images import other_size
 from crispmask.detectors.base import Detector, detect_all
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError, ParamsError
 from crispmask.files import write_text

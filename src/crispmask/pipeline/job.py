@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from crispmask._version import __version__
 from crispmask.coco import CocoDataset
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 from crispmask.errors import DataError
 from crispmask.files import checksum
 from crispmask.pipeline.photo import Settings
@@ -66,7 +66,7 @@ class RefineJob:
         self.named_by = Path(annotations) if annotations else _named_beside(self.results)
         _check_output(self.output, self.results, self.named_by)
         dataset = CocoDataset.from_file(self.named_by, annotations=False) if self.named_by else None
-        self.photos = PhotoFolder(self.images, dataset)
+        self.photos = ImageFolder(self.images, dataset)
         self.state = self.output.with_name(self.output.name + ".unfinished")
         self.skipped = 0
         self._skip_bad, self._on_bad = skip_bad, on_bad

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 from crispmask.coco.results import check_mask, check_own_id, check_result
 from crispmask.coco.stream import JsonStream, Value
 from crispmask.errors import CrispmaskError, DataError
@@ -48,7 +48,7 @@ class Plan:
     lock: Lock = field(default_factory=Lock)
 
     @classmethod
-    def make(cls, file: BinaryIO, source: Path, photos: PhotoFolder, score: float, bad: Callable[[str], None]) -> Plan:
+    def make(cls, file: BinaryIO, source: Path, photos: ImageFolder, score: float, bad: Callable[[str], None]) -> Plan:
         """Read and check every record; `bad` is told of those that cannot be refined."""
         plan = cls(file, source)
         index: dict[int, int] = {}
@@ -75,7 +75,7 @@ class Plan:
                 plan.numbers.append(k)
         return plan
 
-    def _owner(self, record: Mapping[str, Any], where: str, photos: PhotoFolder, index: dict[int, int]) -> int:
+    def _owner(self, record: Mapping[str, Any], where: str, photos: ImageFolder, index: dict[int, int]) -> int:
         """The number of the record's photo."""
         image_id, category = int(record["image_id"]), record["category_id"]
         if image_id not in index:

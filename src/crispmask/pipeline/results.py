@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco import mask_to_rle, results_to_instances, write_results
-from crispmask.coco.photos import read_sized
+from crispmask.coco.images import read_sized
 from crispmask.coco.stream import open_plain
 from crispmask.errors import CrispmaskError, DataError, ValueRangeError
 from crispmask.pipeline.job import RefineJob, RefineReport

@@ -16,7 +16,7 @@ import numpy as np
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
-from crispmask.evaluation.detected import DetectedPhotos
+from crispmask.evaluation.detected_images import DetectedImages
 from crispmask.evaluation.matching import mask_overlaps, match_results
 from crispmask.evaluation.metrics import evaluate
 from crispmask.params import CRFParams
@@ -90,7 +90,7 @@ class TuningTask:
         if objective not in get_args(Objective):
             raise ParamsError(f"the objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
         self.dataset, self.objective = dataset, objective
-        self._detected = DetectedPhotos(dataset, results, images, score=score, source=source)
+        self._detected = DetectedImages(dataset, results, images, score=score, source=source)
         kept = self._detected.records
         # What a detector does not know stays at an AP of zero: it would only make every difference smaller.
         self._categories = sorted({record["category_id"] for record in kept})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crispmask.coco import CocoDataset, segmentation_to_mask
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 from crispmask.draw import AFTER, BEFORE, Colour, outline_crop
 from crispmask.evaluation.comparison import Pairs
 
@@ -48,7 +48,7 @@ class Card:
 
 def make_card(
     dataset: CocoDataset,
-    photos: PhotoFolder,
+    photos: ImageFolder,
     results: Mapping[str, Sequence[Mapping[str, Any]]],
     pairs: Pairs,
     pair: int,

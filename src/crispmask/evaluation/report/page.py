@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crispmask._version import __version__
 from crispmask.coco import CocoDataset
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 from crispmask.errors import ParamsError
 from crispmask.evaluation import bootstrap
 from crispmask.evaluation.bootstrap import Interval
@@ -84,7 +84,7 @@ def write_report(
         raise ParamsError(f"a report is about two results, before and after; got {len(results)}")
     if crops < 0 or not megabytes > 0:
         raise ParamsError("the number of crops cannot be negative, and the size of the page must be above 0")
-    photos = PhotoFolder(Path(images), dataset)
+    photos = ImageFolder(Path(images), dataset)
     best, worst = _extremes(comparison, crops)
     cards: dict[int, Card] = {}
     left, room = [], megabytes * 1e6 - 100_000  # for everything but the crops

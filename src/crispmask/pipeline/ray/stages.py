@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from crispmask._version import __version__
 from crispmask.coco import instances_to_results
-from crispmask.coco.photos import other_size
+from crispmask.coco.images import other_size
 from crispmask.detectors import load_detector
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError
 from crispmask.image import decode_image, read_image

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crispmask.coco import CocoDataset
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 from crispmask.errors import DataError, ImageError
 
 
@@ -22,11 +22,11 @@ def folder(tmp_path) -> Path:
     return path
 
 
-def named(folder: Path, *file_names: str, width: int = 6) -> PhotoFolder:
+def named(folder: Path, *file_names: str, width: int = 6) -> ImageFolder:
     images = [{"id": k, "file_name": name, "height": 4, "width": width} for k, name in enumerate(file_names)]
     path = folder.parent / "gt.json"
     path.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
-    return PhotoFolder(folder, CocoDataset.from_file(path))
+    return ImageFolder(folder, CocoDataset.from_file(path))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def named(folder: Path, *file_names: str, width: int = 6) -> PhotoFolder:
     [(139, "000000000139.jpg"), (285, "COCO_val2014_000000000285.jpg"), (632, "632.png")],
 )
 def test_coco_s_names(folder, image_id, name):
-    photos = PhotoFolder(folder, None)
+    photos = ImageFolder(folder, None)
     assert photos.path(image_id) == folder / name
     assert photos.size(image_id) == (4, 6)
 
@@ -42,15 +42,15 @@ def test_coco_s_names(folder, image_id, name):
 @pytest.mark.parametrize(
     ("image_id", "reason"),
     [
-        (1, r"no photo of image 1 in .*photos \(looked for 000000000001\.jpg, 1\.jpg"),
-        (724, "no photo of image 724"),
-        (-139, "no photo of image -139"),
+        (1, r"no file of image 1 in .*photos \(looked for 000000000001\.jpg, 1\.jpg"),
+        (724, "no file of image 724"),
+        (-139, "no file of image -139"),
         (5, r"0005\.png and 5\.jpg in .*photos could both be image 5"),
     ],
 )
 def test_no_photo_of_a_number(folder, image_id, reason):
     with pytest.raises(DataError, match=reason):
-        PhotoFolder(folder, None).path(image_id)
+        ImageFolder(folder, None).path(image_id)
 
 
 def test_names_of_a_data_set(folder):
@@ -75,10 +75,10 @@ def test_names_that_leave_the_folder(folder, name):
 
 def test_files_that_are_not_there(folder):
     for name in ("gone.jpg", "sub", "x" * 5000):
-        with pytest.raises(DataError, match="there is no photo"):
+        with pytest.raises(DataError, match="there is no image"):
             named(folder, name).path(0)
     with pytest.raises(DataError, match="is not a folder"):
-        PhotoFolder(folder / "none", None)
+        ImageFolder(folder / "none", None)
 
 
 def test_another_size(folder):
@@ -89,4 +89,4 @@ def test_another_size(folder):
 def test_a_file_that_is_no_image(folder):
     (folder / "7.jpg").write_bytes(b"no image")
     with pytest.raises(ImageError, match="is not an image"):
-        PhotoFolder(folder, None).size(7)
+        ImageFolder(folder, None).size(7)

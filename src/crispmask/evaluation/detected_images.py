@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.photos import PhotoFolder
+from crispmask.coco.images import ImageFolder
 from crispmask.coco.results import results_to_instances
 from crispmask.coco.rle import segmentation_to_rle
 from crispmask.errors import DataError
@@ -19,7 +19,7 @@ from crispmask.files import relative_parts
 from crispmask.instances import Instances
 
 
-class DetectedPhotos:
+class DetectedImages:
     """COCO results, checked and sorted by photo.
 
     Args:
@@ -47,7 +47,7 @@ class DetectedPhotos:
         score: float = 0.0,
         source: str = "results",
     ) -> None:
-        self.dataset, self._photos = dataset, PhotoFolder(Path(folder), dataset)
+        self.dataset, self._photos = dataset, ImageFolder(Path(folder), dataset)
         self.records: list[Mapping[str, Any]] = []
         for k, record in enumerate(results):
             if record["image_id"] not in dataset.images:
@@ -73,7 +73,7 @@ class DetectedPhotos:
         return {key: found[key] for key in sorted(found)}
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
-        """The pixels of an image, uint8 (H, W, 3) RGB. Raises what `PhotoFolder.read` raises."""
+        """The pixels of an image, uint8 (H, W, 3) RGB. Raises what `ImageFolder.read` raises."""
         return self._photos.read(image_id)
 
     def instances(self, image_id: int, numbers: Sequence[int]) -> Instances:

@@ -1,4 +1,4 @@
-"""The photos of a data set: which file an image id stands for, its size and its pixels."""
+"""The image files of a data set: which file an image id stands for, its size and its pixels."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _NUMBERED = re.compile(r"(?:COCO_\w+_)?0*(\d+)")
 
 
 @dataclass(frozen=True)
-class PhotoFolder:
-    """The photos of a data set.
+class ImageFolder:
+    """The image files of a data set.
 
     Attributes:
-        folder: where they lie.
-        dataset: gives file names, relative to `folder`, and sizes by image id; None: COCO's conventions give the names.
+        folder: where they are.
+        dataset: gives file names, relative to `folder`, and sizes by image id; None: the names follow
+            COCO's convention, the image id with leading zeros.
 
     Raises:
-        DataError: `folder` is none.
+        DataError: `folder` is not a folder.
     """
 
     folder: Path
@@ -38,10 +39,10 @@ class PhotoFolder:
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
-            raise DataError(f"{self.folder} is not a folder: name the one that holds the photos")
+            raise DataError(f"{self.folder} is not a folder: name the one that holds the images")
 
     def path(self, image_id: int) -> Path:
-        """The photo's file.
+        """The file of an image.
 
         Raises:
             DataError: an unknown id, a name that leaves the folder, or a file that is not there.
@@ -54,11 +55,11 @@ class PhotoFolder:
         return inside(self.folder, image.file_name)
 
     def size(self, image_id: int) -> tuple[int, int]:
-        """(H, W) of a photo, pixels, from the header of its file.
+        """(H, W) of an image, pixels, from the header of its file.
 
         Raises:
             DataError: as `path`; or another size than the data set says.
-            ImageError: a file that is no image.
+            ImageError: a file that is not an image.
         """
         path = self.path(image_id)
         size = read_size(path)
@@ -67,7 +68,7 @@ class PhotoFolder:
         return size
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
-        """The pixels of a photo, uint8 (H, W, 3) RGB.
+        """The pixels of an image, uint8 (H, W, 3) RGB.
 
         Raises:
             DataError: as `path`; or another size than the data set says.
@@ -80,7 +81,7 @@ class PhotoFolder:
         found = self._numbered.get(image_id, [])
         if not found:
             raise DataError(
-                f"there is no photo of image {image_id} in {self.folder} (looked for {image_id:012d}.jpg, "
+                f"there is no file of image {image_id} in {self.folder} (looked for {image_id:012d}.jpg, "
                 f"{image_id}.jpg and the like): name the annotation file that gives the file names"
             )
         if len(found) > 1:
@@ -92,7 +93,7 @@ class PhotoFolder:
 
     @cached_property
     def _numbered(self) -> Mapping[int, list[str]]:
-        """Names of the images in the folder by the number in them."""
+        """Names of the images in the folder, by the number in the name."""
         names: dict[int, list[str]] = {}
         for path in self.folder.iterdir():
             number = _NUMBERED.fullmatch(path.stem)
@@ -109,15 +110,15 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder.joinpath(*relative_parts(name))
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
-        raise DataError(f"there is no photo {path}: name the folder that the file names of the data set start from")
+        raise DataError(f"there is no image {path}: name the folder that the file names of the data set start from")
     return path
 
 
 def read_sized(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The pixels of a photo, uint8 (`size`, 3) RGB.
+    """The pixels of an image of a known size (H, W): uint8 (H, W, 3) RGB.
 
     Raises:
-        DataError: a photo of another size (H, W).
+        DataError: an image of another size.
         ImageError: a file that cannot be read.
     """
     image = read_image(path)
@@ -127,7 +128,7 @@ def read_sized(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def other_size(path: Path, size: tuple[int, int], expected: tuple[int, int]) -> DataError:
-    """What to raise where a photo has another size (H, W) than its annotation file says."""
+    """The error for an image of another size (H, W) than its annotation file says."""
     return DataError(
         f"{path} has {size[1]}x{size[0]} pixels (width x height), the annotation file says {expected[1]}x{expected[0]}"
     )
