@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from crispmask.files import replacing, write_bytes, write_text
+from crispmask.errors import DataError, ParamsError
+from crispmask.files import LOCK, locked, refuse_other_settings, replacing, write_bytes, write_text
 
 
 def test_write_and_overwrite(tmp_path):
@@ -58,3 +64,84 @@ def test_two_writers_of_one_file(tmp_path):
         second.write_text("second")
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from crispmask.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_folder_is_held_until_its_process_ends(tmp_path):
+    folder = tmp_path / "new" / "out"
+    with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(DataError, match=rf"out is in use by process {other.pid} on .+: wait until it has ended"):
+            locked(folder).__enter__()
+        other.kill()  # no handler, no cleaning up
+    assert (folder / LOCK).exists()
+    with locked(folder):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_is_held_within_a_process_too(tmp_path):
+    with locked(tmp_path), pytest.raises(DataError, match=rf"in use by process {os.getpid()} "), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_lock_created_goes_with_it(tmp_path):
+    with locked(tmp_path / "new" / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "new" / "out"):
+        (tmp_path / "new" / "out" / "mine").touch()
+    assert [path.name for path in (tmp_path / "new" / "out").iterdir()] == ["mine"]
+    (tmp_path / "empty").mkdir()
+    with locked(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "empty").is_dir()
+
+
+def test_many_at_once_are_one_after_the_other(tmp_path):
+    """Holders that come and go, and remove the file each time, are never two at once."""
+    holding, most, times = [], [], []
+
+    def work(k: int) -> None:
+        for _ in range(200):
+            try:
+                with locked(tmp_path / "out"):
+                    holding.append(k)
+                    most.append(len(holding))
+                    holding.remove(k)
+                    times.append(k)
+            except DataError:
+                pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert max(most) == 1
+    assert len(times) > 4
+
+
+@pytest.mark.parametrize(
+    ("new", "what"),
+    [
+        ({"a": 1, "b": [3, 4], "c": "y"}, "another c"),
+        ({"a": 2, "b": [3, 4], "c": "x"}, "a was 1, is 2"),
+        ({"a": 2, "b": [3, 4]}, "a was 1, is 2 and 1 more"),
+    ],
+)
+def test_other_settings(new, what):
+    old = {"a": 1, "b": [3, 4], "c": "x"}
+    with pytest.raises(ParamsError, match=rf"^OUT holds an unfinished run with other settings \({what}\): repeat"):
+        refuse_other_settings("OUT", old, new, {"c": "another c"})
+    refuse_other_settings("OUT", old, {"c": "x", "b": (3, 4), "a": 1})

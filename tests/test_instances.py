@@ -144,3 +144,31 @@ def test_bad_image_size(size):
 def test_window_refuses_logits(values):
     with pytest.raises(ValueRangeError, match="sigmoid"):
         Window(values, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "rect", [(0, 0, 9, 12), (2, 3, 6, 8), (3, 4, 5, 6), (0, 0, 3, 5), (-4, -5, 20, 30), (7, 0, 9, 12), (4, 1, 4, 9)]
+)
+def test_a_window_over_a_rectangle(rect):
+    window = Window(np.linspace(0.1, 1, 20, dtype=np.float32).reshape(4, 5), 2, 3)
+    y0, x0, y1, x1 = rect
+    wide = np.zeros((60, 60), np.float32)
+    wide[20 + 2 : 20 + 6, 20 + 3 : 20 + 8] = window.probabilities
+    laid = window.over(rect)
+    assert laid.dtype == np.float32
+    assert (laid == wide[20 + y0 : 20 + y1, 20 + x0 : 20 + x1]).all()
+
+
+def test_scores_above():
+    instances = Instances.from_masks(np.ones((3, 4, 4), bool), scores=[0.7, 0.69999, 0.9])
+    # 0.7 is not a float32: the comparison must not depend on that.
+    assert instances.above(0.7).scores.tolist() == np.array([0.7, 0.9], np.float32).tolist()
+    assert len(instances.above(0)) == 3
+    assert len(instances.above(1)) == 0
+
+
+def test_scale():
+    masks = np.zeros((3, 30, 40), bool)
+    masks[0, 2:10, 3:21] = masks[1, 5:14, 5:9] = masks[2, 7, 7] = True
+    instances = Instances.from_masks(masks, boxes=[[3, 2, 21, 10], [5, 5, 5, 5], [7, 7, 7.5, 7.5]])
+    assert [instances.scale(i) for i in range(3)] == [12, 6, 1]

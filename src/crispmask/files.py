@@ -1,15 +1,24 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+"""Writing files so that neither a crash nor a second program at the same place leaves half of one."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
+import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-from crispmask.errors import DataError
+from crispmask.errors import DataError, ParamsError
+
+LOCK = ".crispmask.lock"
+"""The file by which a running program holds a folder."""
 
 
 @contextmanager
@@ -82,3 +91,106 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes atomically."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process while the block runs; it is created where needed.
+
+    The operating system lets go of the lock when the process ends, however it ends. A folder that was created for the
+    lock and is still empty at the end is removed. On file systems without locks, such as some network drives, nothing
+    is held.
+
+    Raises:
+        DataError: another process holds it, or another block of this one; the message says which process.
+    """
+    folder = Path(folder)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    file = _acquire(folder)
+    try:
+        yield
+    finally:
+        # Removed while it is locked, so that another process that has it open sees that it is no longer at its path.
+        # Windows does not remove open files.
+        if sys.platform == "win32":
+            os.close(file)
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        if sys.platform != "win32":
+            os.close(file)
+        with suppress(OSError):
+            for path in created:
+                path.rmdir()
+
+
+def _acquire(folder: Path) -> int:
+    """The open and locked file of a folder."""
+    path = folder / LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # another process has just removed the folder
+            continue
+        try:
+            _lock(file)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
+                os.close(file)
+                raise DataError(f"{folder} is in use by {holder}: wait until it has ended") from None
+        if _is_at(file, path):
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            return file
+        os.close(file)
+
+
+def _lock(file: int) -> None:
+    """Lock an open file; OSError where it is locked."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(file, 1 << 30, os.SEEK_SET)  # beyond the text, which other processes read
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one at a path, rather than one that was removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def refuse_other_settings(
+    where: object, old: Mapping[str, Any], new: Mapping[str, Any], named: Mapping[str, str] | None = None
+) -> None:
+    """Refuse to go on with unfinished work that was begun with other settings.
+
+    Args:
+        where: the file or folder that holds the unfinished work.
+        old: settings that it was begun with, as read from JSON.
+        new: settings of the run that would go on.
+        named: what to say of a setting instead of its two values, where these say nothing to a reader.
+
+    Raises:
+        ParamsError: with the first setting that differs.
+    """
+    new = json.loads(json.dumps(dict(new)))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if changed:
+        key = changed[0]
+        what = (named or {}).get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ParamsError(
+            f"{where} holds an unfinished run with other settings ({what}{more}): repeat the command "
+            "that began it, choose another output, or begin anew with --restart"
+        )

@@ -6,6 +6,7 @@ these coordinates, so that a mask of one pixel at the origin has the box (0, 0, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crispmask.errors import ShapeError, ValueRangeError
+
+Rect = tuple[int, int, int, int]
+"""A rectangle of pixels: y0, x0, y1, x1, half-open."""
 
 MASK_THRESHOLD = 0.5
 """A pixel belongs to the mask where its probability is above this; at a tie it is background, as in an argmax."""
@@ -64,6 +68,21 @@ class Window:
     def mask(self) -> NDArray[np.bool_]:
         """Bool (h, w)."""
         return self.probabilities > MASK_THRESHOLD
+
+    def over(self, rect: Rect) -> NDArray[np.float32]:
+        """The probabilities over a rectangle of the image, which may cut the window or reach beyond it.
+
+        Returns:
+            A new float32 array (y1 - y0, x1 - x0), zero outside the window.
+        """
+        y0, x0, y1, x1 = rect
+        laid = np.zeros((y1 - y0, x1 - x0), np.float32)
+        top, left = max(y0, self.y), max(x0, self.x)
+        bottom, right = min(y1, self.y + self.height), min(x1, self.x + self.width)
+        if top < bottom and left < right:
+            part = self.probabilities[top - self.y : bottom - self.y, left - self.x : right - self.x]
+            laid[top - y0 : bottom - y0, left - x0 : right - x0] = part
+        return laid
 
     def cropped_to_mask(self) -> Window:
         """The smallest window that holds every pixel above zero; (0, 0) in size where there is none."""
@@ -209,6 +228,21 @@ class Instances:
             self.category_ids[chosen],
             tuple(self.windows[i] for i in chosen),
         )
+
+    def above(self, score: float) -> Instances:
+        """The instances whose score is `score` or more; it is compared as float32, as scores are stored."""
+        return self[self.scores >= np.float32(score)]
+
+    def scale(self, i: int) -> float:
+        """Size of instance i in pixels: the square root of its box's area, at least 1.
+
+        A box without area says nothing about the object: its window is measured instead.
+        """
+        x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
+        width, height = x1 - x0, y1 - y0
+        if width <= 0 or height <= 0:
+            width, height = self.windows[i].width, self.windows[i].height
+        return math.sqrt(max(1.0, width * height))
 
     def probability(self, i: int) -> NDArray[np.float32]:
         """Full-size probability map of instance i: float32 (H, W), zero outside its window."""

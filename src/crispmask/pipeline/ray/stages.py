@@ -24,7 +24,7 @@ from crispmask.coco import instances_to_results
 from crispmask.coco.images import other_size
 from crispmask.detectors import load_detector
 from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError
-from crispmask.image import decode_image, read_image
+from crispmask.image import decode_frame, read_image
 from crispmask.pipeline import Settings, detect, refine, refine_records
 from crispmask.pipeline.ray.storage import Place
 
@@ -123,7 +123,7 @@ def _pixels(place: Place) -> NDArray[np.uint8]:
     if place.is_local:
         return read_image(place.path)
     try:
-        return decode_image(place.read_bytes(), place.url)
+        return decode_frame(place.read_bytes(), place.url).pixels
     except FileNotFoundError:
         raise ImageError(f"{place.url} does not exist") from None
     except OSError as error:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import warnings
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crispmask import image as module
-from crispmask.errors import ImageError, ShapeError, ValueRangeError
-from crispmask.image import as_image, find_images, read_image, read_size
+from crispmask.errors import ImageError
+from crispmask.image import decode_frame, formats, read_frame, read_image, read_size
+from crispmask.image import reading as module
 
 
 @pytest.fixture
@@ -148,7 +147,62 @@ def test_of_an_animation_the_first_frame(tmp_path, suffix):
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
     options = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"moving.{suffix}", save_all=True, append_images=frames[1:], **options)
-    assert (read_image(tmp_path / f"moving.{suffix}") == [255, 0, 0]).all()
+    frame = read_frame(tmp_path / f"moving.{suffix}")
+    assert (frame.pixels == [255, 0, 0]).all()
+    assert frame.animated
+    frames[0].save(tmp_path / f"still.{suffix}")
+    assert not read_frame(tmp_path / f"still.{suffix}").animated
+
+
+def test_the_preview_in_a_camera_s_file_is_no_second_picture(tmp_path, photo):
+    preview = Image.new("RGB", (8, 6))
+    Image.fromarray(photo).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    frame = read_frame(tmp_path / "a.jpg")
+    assert frame.pixels.shape == photo.shape
+    assert not frame.animated
+
+
+def test_from_bytes_as_from_the_file(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    content = (tmp_path / "photo.png").read_bytes()
+    assert (decode_frame(content, "photo.png").pixels == photo).all()
+    for broken, words in ((b"", "empty"), (content[: len(content) // 2], "cut short"), (b"none", "not an image")):
+        with pytest.raises(ImageError, match=rf"photo\.png is .*{words}"):
+            decode_frame(broken, "photo.png")
+
+
+def test_an_image_of_several_strips(tmp_path, photo, monkeypatch):
+    """The pixels are converted strip by strip, also where the last one is shorter."""
+    monkeypatch.setattr(module, "_STRIP", 7 * photo.shape[1])
+    rgba = np.dstack([photo, photo[:, :, 0]])
+    Image.fromarray(photo).save(tmp_path / "rgb.png")
+    assert (read_image(tmp_path / "rgb.png") == photo).all()
+    Image.fromarray(photo[:, :, 0] * np.uint16(257)).save(tmp_path / "deep.png")
+    assert (read_image(tmp_path / "deep.png") == photo[:, :, :1]).all()
+    Image.fromarray(rgba).save(tmp_path / "alpha.png")
+    strips = read_image(tmp_path / "alpha.png")
+    monkeypatch.undo()
+    assert (read_image(tmp_path / "alpha.png") == strips).all()
+
+
+HEIC = b"\x00\x00\x00\x1cftypheic" + bytes(40)
+
+
+def test_formats_that_need_another_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "readable_formats", lambda: ("AVIF", "PNG"))
+    monkeypatch.setattr(formats, "readable_formats", lambda: ("AVIF", "PNG"))
+    (tmp_path / "phone.jpg").write_bytes(HEIC)
+    refused(tmp_path / "phone.jpg", "in HEIC format, which cannot be read here: pip install pillow-heif")
+    with pytest.raises(ImageError, match="pip install pillow-heif"):
+        decode_frame(HEIC, "phone")
+    (tmp_path / "camera.nef").write_bytes(b"II*\x00" + bytes(40))
+    refused(tmp_path / "camera.nef", "in NEF format: convert it")
+    monkeypatch.setattr(formats, "readable_formats", lambda: ("AVIF", "HEIF", "PNG"))
+    assert ".heic" in formats.suffixes()
+    assert formats.how_to_read(".HEIC") is None
+    monkeypatch.setattr(formats, "readable_formats", lambda: ("PNG",))
+    assert ".avif" not in formats.suffixes()
+    assert "upgrade pillow" in (formats.how_to_read(".avif") or "")
 
 
 def refused(path: Path, words: str) -> None:
@@ -211,6 +265,24 @@ def test_damaged_bytes_give_an_image_or_an_image_error(tmp_path, photo):
                 pass
 
 
+def test_whatever_a_decoder_raises(tmp_path, photo):
+    """A bit that flipped in the pixels of an AVIF file is a RuntimeError of its decoder."""
+    Image.fromarray(photo).save(tmp_path / "whole.avif")
+    content = (tmp_path / "whole.avif").read_bytes()
+    data, kinds = content.index(b"mdat") + 4, set()
+    for place in range(data, min(data + 60, len(content))):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x80
+        (tmp_path / "damaged.avif").write_bytes(damaged)
+        try:
+            with Image.open(tmp_path / "damaged.avif") as image:
+                image.load()
+        except Exception as error:
+            kinds.add(type(error))
+            refused(tmp_path / "damaged.avif", "cannot be decoded")
+    assert RuntimeError in kinds
+
+
 def bomb(path: Path, side: int) -> Path:
     """A valid BMP header that claims side x side pixels, and no pixels."""
     path.write_bytes(
@@ -258,122 +330,3 @@ def test_threads_read_side_by_side(tmp_path, photo):
     with ThreadPoolExecutor(8) as pool:
         for i, image in enumerate(pool.map(read_image, paths)):
             assert (image == photo + np.uint8(i)).all()
-
-
-@pytest.fixture
-def tree(tmp_path) -> Path:
-    for name in (
-        "b.JPG",
-        "a.png",
-        "deep/er/c.webp",
-        "deep/photo[1].png",
-        "deep/notes.txt",
-        ".hidden.png",
-        ".git/x.png",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    return tmp_path
-
-
-def names(tree: Path, sources: list) -> list[str]:
-    return [path.relative_to(tree).as_posix() for path in find_images(sources)]
-
-
-def test_folders_files_and_patterns(tree):
-    everything = ["a.png", "b.JPG", "deep/er/c.webp", "deep/photo[1].png"]
-    assert names(tree, [tree]) == everything
-    assert names(tree, [str(tree)]) == everything
-    assert names(tree, [tree / "*.png"]) == ["a.png"]
-    assert names(tree, [str(tree / "**" / "*.[pw]*")]) == ["a.png", "deep/er/c.webp", "deep/photo[1].png"]
-    assert names(tree, [tree / "deep/photo[1].png"]) == ["deep/photo[1].png"]
-    assert names(tree, [tree / "deep/notes.txt"]) == ["deep/notes.txt"]
-
-
-def test_each_file_once_and_sorted(tree):
-    assert names(tree, [tree / "b.JPG", tree, tree / "deep" / ".." / "a.png"])[-1:] == ["deep/photo[1].png"]
-    assert len(find_images([tree / "b.JPG", tree, tree / "deep" / ".." / "a.png"])) == 4
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
-@pytest.mark.parametrize("pattern", ["", "**", "**/*.[pwJ]*"])
-def test_loops_of_links_end(tree, pattern):
-    for k in range(3):
-        (tree / "deep" / f"loop{k}").symlink_to(tree, target_is_directory=True)
-    (tree / "self.png").symlink_to("self.png")
-    (tree / "dangling.png").symlink_to("nowhere.png")
-    assert names(tree, [tree / pattern]) == ["a.png", "b.JPG", "deep/er/c.webp", "deep/photo[1].png"]
-
-
-def test_folders_that_may_not_be_entered_are_left_out(tree, monkeypatch):
-    scandir = os.scandir
-
-    def barred(path="."):  # a mode would not bar the administrator, as whom containers run tests
-        if Path(os.fsdecode(path)).name == "deep":
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", barred)
-    assert names(tree, [tree]) == ["a.png", "b.JPG"]
-
-
-def test_hidden_files_only_where_they_are_named(tree):
-    assert names(tree, [tree / ".git" / "*.png"]) == [".git/x.png"]
-    with pytest.raises(ImageError, match="holds no image"):
-        find_images([tree / "*" / "x.png"])
-
-
-@pytest.mark.parametrize("pattern", ["a**b/*.png", "***"])
-def test_patterns_that_are_none(tree, pattern):
-    with pytest.raises(ImageError):
-        find_images([tree / pattern])
-
-
-def test_relative_patterns(tree, monkeypatch):
-    monkeypatch.chdir(tree / "deep")
-    assert find_images(["../*.png", "er/*"]) == [Path("../a.png"), Path("er/c.webp")]
-
-
-def test_one_source_may_be_a_string(tree):
-    assert find_images(str(tree / "a.png")) == [tree / "a.png"]
-
-
-def test_a_missing_file_does_not_stop_the_others(tree):
-    assert names(tree, [tree / "a.png", tree / "typo.png"]) == ["a.png", "typo.png"]
-
-
-@pytest.mark.parametrize("source", ["typo.png", "none/*.png", "*.tiff", "empty", "deep/*.txt"])
-def test_nothing_found_is_said(tree, source):
-    (tree / "empty").mkdir()
-    with pytest.raises(ImageError, match=r"does not exist|holds no image") as caught:
-        find_images([tree / source])
-    assert source in str(caught.value)
-    with pytest.raises(ImageError, match="no image was named"):
-        find_images([])
-
-
-def test_as_image(photo):
-    assert as_image(photo) is photo
-    assert (as_image(photo[:, :, 0]) == photo[:, :, :1]).all()
-    assert as_image(photo[:, :, :1]).shape == photo.shape
-    assert (as_image(Image.fromarray(photo)) == photo).all()
-    assert as_image(photo[:, ::2]).flags.c_contiguous
-
-
-@pytest.mark.parametrize(
-    ("array", "error", "words"),
-    [
-        (np.zeros((4, 5, 4), np.uint8), ShapeError, r"image\[:, :, :3\]"),
-        (np.zeros((3, 40, 50), np.uint8), ShapeError, "transpose"),
-        (np.zeros((4, 5, 2), np.uint8), ShapeError, r"\(H, W, 3\)"),
-        (np.zeros(7, np.uint8), ShapeError, r"\(H, W, 3\)"),
-        (np.zeros((1, 4, 5, 3), np.uint8), ShapeError, r"\(H, W, 3\)"),
-        (np.zeros((0, 5, 3), np.uint8), ShapeError, "no pixels"),
-        (np.zeros((4, 5, 3)), ValueRangeError, "uint8"),
-        (np.zeros((4, 5, 3), np.uint16), ValueRangeError, "uint8"),
-        (np.zeros((4, 5), bool), ValueRangeError, "uint8"),
-    ],
-)
-def test_as_image_refuses(array, error, words):
-    with pytest.raises(error, match=words):
-        as_image(array)
