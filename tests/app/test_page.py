@@ -13,6 +13,7 @@ from crispmask import CRFParams, read_image, refine
 from crispmask.app.controls import RANGES
 from crispmask.samples import sample_photos
 
+pytestmark = pytest.mark.needs("chromium")
 PHOTO = next(p for p in sample_photos() if p.stem == "astronaut")
 
 

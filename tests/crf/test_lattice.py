@@ -183,10 +183,12 @@ def test_same_bits_from_any_number_of_threads() -> None:
                 assert (got == want).all()
 
 
+@pytest.mark.needs("pydensecrf")
 @pytest.mark.parametrize("n", [1, 3, 5, 64, 1001])
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 7])
 def test_agrees_with_pydensecrf(d: int, n: int) -> None:
-    densecrf = pytest.importorskip("pydensecrf.densecrf", reason="the original library is not installed")
+    from pydensecrf import densecrf
+
     rng = np.random.default_rng(n + d)
     features = features_of(rng, d, n, "random" if n != 64 else "ties")
     unary = rng.normal(size=(3, n)).astype(np.float32)

@@ -6,9 +6,9 @@ blocks line by line, Python blocks in one namespace. A comment in the line above
 - ``<!-- run with: VERB OPTIONS; ... -->``: run, with these options behind the lines of that verb or script, so that
   what takes long is done on a small scale;
 - ``<!-- not run: reason -->``: not run, but parsed, and its verbs and options are looked up;
-- ``<!-- ci: name -->``: run by .ci/run, to the letter.
+- ``<!-- ci: name -->``: run by .ci/step, to the letter.
 
-Installing is left to .ci/run everywhere; what is installed must be an extra that exists.
+Installing is left to .ci/step everywhere; what is installed must be an extra that exists.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def test_nothing_escapes():
 
 
 def test_what_ci_runs_is_what_the_pages_say():
-    script = (ROOT / ".ci" / "run").read_text()
+    script = (ROOT / ".ci" / "step").read_text()
     texts = {block.mark: block.text for block in BLOCKS if block.kind == "ci" and block.page.name == "README.md"}
     assert texts
     for name in texts:

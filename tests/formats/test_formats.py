@@ -125,9 +125,11 @@ def test_results_without_names(truth, tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.needs("cv2")
 def test_yolo_is_what_opencv_fills(truth, photos, tricky_masks):
     """Ultralytics fills polygons by OpenCV, which also draws their outline: nothing is more than a pixel off."""
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed (extra bench)")
+    import cv2
+
     convert(truth, truth.parent / "t", to="yolo")
     assert sorted(p.name for p in (truth.parent / "t" / "labels").iterdir()) == sorted(
         [*(f"{name}.txt" for name in tricky_masks), "sub"]

@@ -57,9 +57,9 @@ def test_opt_in() -> None:
     assert python(code).stdout.strip() == "[]"
 
 
+@pytest.mark.needs("pydensecrf")
 def test_same_client_on_the_original() -> None:
     """The client script is a fair one: the original runs it with the same scores."""
-    pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf is not installed")
     assert scores(python(RUN)) == scores(python(INSTALL + RUN))
 
 

@@ -17,7 +17,7 @@ from crispmask._version import __version__
 from crispmask.cli.console import complain, say, waiting
 from crispmask.errors import CrispmaskError
 
-PACKAGES = ("numpy", "numba", "llvmlite", "onnxruntime", "pillow", "scipy", "supervision", "faster-coco-eval")
+PACKAGES = ("numpy", "numba", "llvmlite", "onnxruntime", "pillow", "scipy", "faster-coco-eval")
 OPTIONAL = {
     "torch": "torch",
     "torchvision": "torch",

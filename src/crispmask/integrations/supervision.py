@@ -24,7 +24,7 @@ def to_supervision(instances: Instances) -> Any:
     try:
         from supervision import Detections
     except ImportError:
-        raise MissingExtraError("supervision", "all") from None
+        raise MissingExtraError("supervision", "supervision") from None
     return Detections(
         xyxy=instances.boxes.copy(),
         mask=instances.masks(),

@@ -15,6 +15,7 @@ from PIL import Image
 from crispmask.samples import sample_photos
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+pytestmark = pytest.mark.slow
 LIMIT = 300  # seconds that a run may take
 
 

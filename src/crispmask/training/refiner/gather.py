@@ -102,7 +102,7 @@ class Photo:
             ]
         ]
 
-    def degraded(self, image: NDArray[np.uint8], objects: Instances, share: float) -> Iterator[Mask]:
+    def degraded(self, objects: Instances, share: float) -> Iterator[Mask]:
         """Each object as masks of `KINDS`, each kind with a chance of `share`."""
         for i, truth in enumerate(objects):
             rng = np.random.default_rng([self.seed, self.source.number, self.image_id, i])
@@ -113,7 +113,7 @@ class Photo:
             truth = replace(truth, scores=np.array([score], np.float32))
             for kind in KINDS:
                 if rng.random() < share:
-                    one = coarse(kind, image, truth, rng)
+                    one = coarse(kind, truth, rng)
                     if one.windows[0].mask.any():
                         yield Mask(one, truth, kind)
 
@@ -172,7 +172,7 @@ def crops_of(photo: Photo, detector: Detector | None, config: LearnConfig, weigh
         own, truth = mask.one, mask.truth.windows[0]
         made.append(cut(image, truth, own.boxes[0], photo.group, own.windows[0], soft=soft, weight=weight * share))
 
-    for mask in photo.degraded(image, objects, 0.35):
+    for mask in photo.degraded(objects, 0.35):
         add(mask, 0.5, mask.kind in ("28x28", "14x14"))
     for mask in photo.detected(image, objects, detector, config):
         add(mask, 1.2, mask.kind != "results")

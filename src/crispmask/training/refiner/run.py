@@ -279,7 +279,7 @@ def _samples(
 
     def work(photo: Photo) -> list[Sample]:
         image, objects = photo.image(), photo.objects(config)
-        masks = [*photo.degraded(image, objects, _DEGRADED), *photo.detected(image, objects, detector, config)]
+        masks = [*photo.degraded(objects, _DEGRADED), *photo.detected(image, objects, detector, config)]
         masks += [without_probabilities(m) for m in masks[1::2] if not is_binary(m.one.windows[0].probabilities)]
         if config.network:  # which comes with torch
             masks += _as_mask_head(photo, objects)
