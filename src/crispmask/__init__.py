@@ -1,7 +1,6 @@
 """Coarse instance masks in, crisp ones out.
 
-The public names below are resolved on first access: ``import crispmask`` loads neither Numba nor torch,
-supervision or OpenCV.
+The public names below are resolved on first access: ``import crispmask`` loads neither NumPy, Numba nor torch.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from crispmask._version import __version__
 if TYPE_CHECKING:
     from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel
     from crispmask.detectors import load_detector
+    from crispmask.draw import show
     from crispmask.errors import CrispmaskError
     from crispmask.image import read_image
     from crispmask.instances import Instances, Window
@@ -34,6 +34,7 @@ _HOME = {
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
     "refine": "crispmask.refinement.masks",
+    "show": "crispmask.draw",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "load_detector",
     "read_image",
     "refine",
+    "show",
 ]
 
 
