@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crispmask.errors import ParamsError
+from crispmask.instances import Instances
 from crispmask.params import CRFParams
+from crispmask.refinement import refine
 
 
 def test_paper_values():
@@ -23,8 +25,8 @@ def test_paper_values():
     st.builds(
         replace,
         st.sampled_from([CRFParams(), CRFParams.paper()]),
-        theta_alpha=st.floats(1e-6, 1e6),
-        theta_beta=st.floats(1e-6, 1e20),
+        theta_alpha=st.floats(1e-3, 1e5),
+        theta_beta=st.floats(1e-3, 1e5),
         iterations=st.integers(0, 1000),
         colour=st.sampled_from(["rgb", "lab"]),
         normalization=st.sampled_from(["none", "before", "after", "symmetric"]),
@@ -65,8 +67,13 @@ def test_values_take_their_fields_type():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"theta_alpha": 0}, "theta_alpha must be greater than 0"),
-        ({"theta_beta": -1}, "theta_beta must be greater than 0"),
+        ({"theta_alpha": 0}, "theta_alpha must be at least 0.001, got 0"),
+        ({"theta_beta": -1}, "theta_beta must be at least 0.001"),
+        ({"theta_alpha": 1e6}, "theta_alpha must be at most 100000"),
+        ({"theta_gamma": 1001}, "theta_gamma must be at most 1000"),
+        ({"smoothness_weight": 1e30}, "smoothness_weight must be at most 10000"),
+        ({"context": 2.5}, "context must be at most 2, got 2.5"),
+        ({"context_min": 2**64}, "context_min must be at most 1000"),
         ({"theta_beta": float("nan")}, "finite"),
         ({"theta_gamma": float("inf")}, "finite"),
         ({"theta_alpha": 10**400}, "finite"),
@@ -87,11 +94,44 @@ def test_values_take_their_fields_type():
         ({"colour": "hsv"}, "rgb, lab"),
         ({"normalization": "off"}, "symmetric"),
         ({"self_term": 1}, "true or false"),
+        ({"colour": 3}, "rgb, lab"),
+        ({"colour": np.ones(2)}, "rgb, lab"),
     ],
 )
 def test_values_out_of_range(values, words):
     with pytest.raises(ParamsError, match=words):
         CRFParams(**values)
+
+
+def test_every_number_has_finite_limits_around_its_default():
+    numbers = [item for item in fields(CRFParams) if isinstance(item.default, int | float) and item.default is not True]
+    assert len(numbers) == 11
+    for item in numbers:
+        low, high = item.metadata["low"], item.metadata["high"]
+        assert np.isfinite([low, high]).all()
+        assert low <= item.default <= high
+        for outside in (low - 1, high + 1, -(2**70), 2**70):
+            with pytest.raises(ParamsError, match=f"{item.name} must be"):
+                CRFParams(**{item.name: outside})
+
+
+def test_the_limits_do_not_overflow():
+    """At either end of every range the CRF gives probabilities."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (12, 15, 3), np.uint8)
+    mask = np.zeros((12, 15), bool)
+    mask[3:9, 4:11] = True
+    found = Instances.from_masks(mask)
+    for item in fields(CRFParams):
+        limits = item.metadata
+        for value in (limits["low"], limits["high"]) if "low" in limits else limits["values"]:
+            if item.name == "confidence":
+                value = max(value, 0.500001)
+            elif item.name in ("iterations", "theta_alpha_scale"):
+                continue  # 1000 iterations take long; and the default of theta_alpha is no number of pixels
+            window = refine(image, found, replace(CRFParams(iterations=2), **{item.name: value})).windows[0]
+            assert np.isfinite(window.probabilities).all(), (item.name, value)
+            assert 0 <= window.probabilities.min() <= window.probabilities.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -100,7 +140,9 @@ def test_values_out_of_range(values, words):
         ("theta_alfa = 3", "'theta_alfa'; did you mean 'theta_alpha'"),
         ("zzz = 3", "known are theta_alpha"),
         ("theta_alpha = ", "not valid TOML"),
-        ("theta_alpha = -2", "greater than 0"),
+        ("theta_alpha = -2", "at least 0.001"),
+        ('theta_alpha = "wide"', "theta_alpha must be a number, got 'wide'"),
+        (f"iterations = {2**70}", "at most 1000"),
         ("[theta_alpha]\nx = 1", "must be a number"),
     ],
 )

@@ -3,7 +3,7 @@
 The command line, the Python API and the parameter files all take them from `CRFParams`.
 """
 
-# ruff: noqa: RUF009 - _param is dataclasses.field with our metadata
+# ruff: noqa: RUF009 - _number and _choice are dataclasses.field with our metadata
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,57 +21,69 @@ from crispmask.errors import ParamsError
 DEFAULT_SCORE = 0.7
 """Detections below this score are dropped unless the user says otherwise.
 
-About where the embedded detector's precision and recall balance best on its training photos: F1 is 0.56 on COCO and
-0.93 on Penn-Fudan, against 0.50 and 0.88 at the customary 0.5."""
+About where the F1 score of the embedded detector is highest on its training images: 0.56 on COCO and 0.93 on
+Penn-Fudan, against 0.50 and 0.88 at the customary 0.5."""
 
 Scale = Literal["pixel", "instance"]
 Colour = Literal["rgb", "lab"]
 Normalization = Literal["none", "before", "after", "symmetric"]
 
 
-def _param(
-    default: Any, help: str, low: float | None = None, high: float | None = None, above: float | None = None
-) -> Any:
+def _number(default: float, help: str, low: float, high: float, above: bool = False) -> Any:
+    """A number from `low` to `high`, both included; with `above`, `low` itself is outside."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
 
 
+def _choice(default: Any, help: str, values: tuple[Any, ...]) -> Any:
+    return field(default=default, metadata={"help": help, "values": values})
+
+
+# The limits keep every intermediate result finite in float32 and every run finite in time. Within them, nothing is
+# gained near their ends: a bandwidth below the lowest one lets no pixel hear of its neighbours, one above the highest
+# is wider than any image, and weights at the highest outweigh any unary, whose log-odds are at most 14.
 @dataclass(frozen=True)
 class CRFParams:
-    """Parameters of mask refinement; the formulas' symbols are those of the README's paper.
+    """Parameters of mask refinement, with the symbols of P. Krähenbühl and V. Koltun, NIPS 2011.
 
-    ``CRFParams()`` is one setting for all masks, tuned on training photos; ``CRFParams.paper()`` the published one.
+    ``CRFParams()`` is one setting for all masks, tuned on training images; ``CRFParams.paper()`` the published one.
     Fields, units and meaning: see the ``help`` of each field, or ``crispmask segment --help``.
 
     Raises:
-        ParamsError: a value outside its range.
+        ParamsError: a value of another type, or outside its range.
     """
 
-    theta_alpha: float = _param(
-        0.1, "position bandwidth of the bilateral kernel: pixels, or a multiple of sqrt(box area)", above=0
+    theta_alpha: float = _number(
+        0.1, "position bandwidth of the bilateral kernel: pixels, or a multiple of sqrt(box area)", 1e-3, 1e5
     )
-    theta_alpha_scale: Scale = _param("instance", "unit of theta_alpha: 'pixel', or 'instance' for sqrt(box area)")
-    theta_beta: float = _param(5.0, "colour bandwidth: grey levels of 0..255 for rgb, CIELAB units for lab", above=0)
-    colour: Colour = _param("lab", "colour space of the bilateral kernel: 'rgb' or 'lab'")
-    bilateral_weight: float = _param(2.5, "weight w1 of the bilateral kernel", low=0)
-    theta_gamma: float = _param(1.0, "bandwidth of the smoothness kernel, pixels", above=0)
-    smoothness_weight: float = _param(0.7, "weight w2 of the smoothness kernel", low=0)
-    iterations: int = _param(10, "mean-field updates", low=0, high=1000)
-    normalization: Normalization = _param(
-        "symmetric", "how kernels are normalised: 'none', 'before', 'after' or 'symmetric'"
+    theta_alpha_scale: Scale = _choice(
+        "instance", "unit of theta_alpha: 'pixel', or 'instance' for sqrt(box area)", get_args(Scale)
     )
-    self_term: bool = _param(True, "whether a pixel's message to itself is kept")
-    smoothing: float = _param(
-        0.03, "Gaussian that softens a binary mask: sigma as a multiple of sqrt(mask area)", low=0, high=1
+    # Colours differ by at most 442 grey levels, or 374 CIELAB units.
+    theta_beta: float = _number(5.0, "colour bandwidth: grey levels of 0..255 for rgb, CIELAB units for lab", 1e-3, 1e5)
+    colour: Colour = _choice("lab", "colour space of the bilateral kernel: 'rgb' or 'lab'", get_args(Colour))
+    bilateral_weight: float = _number(2.5, "weight w1 of the bilateral kernel", 0, 1e4)
+    # The filter takes 8 theta_gamma operations per pixel; and at a tenth of a pixel neighbours weigh exp(-50).
+    theta_gamma: float = _number(1.0, "bandwidth of the smoothness kernel, pixels", 1e-3, 1000)
+    smoothness_weight: float = _number(0.7, "weight w2 of the smoothness kernel", 0, 1e4)
+    iterations: int = _number(10, "mean-field updates", 0, 1000)
+    normalization: Normalization = _choice(
+        "symmetric", "how kernels are normalised: 'none', 'before', 'after' or 'symmetric'", get_args(Normalization)
     )
-    smoothing_soft: float = _param(0.0, "the same for masks that come with probabilities", low=0, high=1)
-    confidence: float = _param(
+    self_term: bool = _choice(True, "whether a pixel's message to itself is kept", (False, True))
+    smoothing: float = _number(
+        0.03, "Gaussian that softens a binary mask: sigma as a multiple of sqrt(mask area)", 0, 1
+    )
+    smoothing_soft: float = _number(0.0, "the same for masks that come with probabilities", 0, 1)
+    confidence: float = _number(
         0.97,
         "probabilities are clipped to [1 - confidence, confidence] before the unary's logarithm",
-        above=0.5,
-        high=0.999999,  # nearer to 1, float32 has no logarithm of what is left
+        0.5,  # where every pixel would be undecided
+        0.999999,  # nearer to 1, float32 has no logarithm of what is left
+        above=True,
     )
-    context: float = _param(0.15, "margin around the box that is refined: multiple of its sides", low=0)
-    context_min: int = _param(8, "the least margin, pixels", low=0)
+    # Time and memory grow with the window's area: at 2 it is 25 times that of the box.
+    context: float = _number(0.15, "margin around the box that is refined: multiple of its sides", 0, 2)
+    context_min: int = _number(8, "the least margin, pixels", 0, 1000)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -110,7 +122,11 @@ class CRFParams:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "parameters") -> CRFParams:
-        """From a mapping of field names; `source` is named in errors."""
+        """From a mapping of field names to values; those it leaves out keep their defaults.
+
+        Raises:
+            ParamsError: an unknown name (with the nearest known one) or a bad value; the message starts with `source`.
+        """
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:
@@ -125,7 +141,7 @@ class CRFParams:
         lines = []
         for item in fields(self):
             value = getattr(self, item.name)
-            # JSON's texts, numbers and booleans are TOML's too.
+            # Strings, numbers and booleans are written alike in JSON and TOML.
             lines.append(f"# {item.metadata['help']}\n{item.name} = {json.dumps(value)}\n")
         text = "\n".join(lines)
         if path is not None:
@@ -135,23 +151,33 @@ class CRFParams:
         return text
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain mapping of field names to values."""
+        """Field names and their values, as a dict."""
         return asdict(self)
 
 
 def _checked(item: Any, value: Any) -> Any:
     """The value in its field's type, or ParamsError."""
-    name, limits, default = item.name, item.metadata, item.default
-    assert default is not MISSING
-    choices = {"theta_alpha_scale": Scale, "colour": Colour, "normalization": Normalization}.get(name)
-    if choices is not None:
-        if value not in get_args(choices):
-            raise ParamsError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
-        return value
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ParamsError(f"{name} must be true or false, got {value!r}")
-        return value
+    name, limits = item.name, item.metadata
+    if "values" in limits:
+        values = limits["values"]
+        for known in values:
+            if isinstance(value, type(known)) and value == known:  # 1 equals True, but is no bool
+                return known
+        words = "true or false" if values == (False, True) else f"one of {', '.join(values)}"
+        raise ParamsError(f"{name} must be {words}, got {value!r}")
+    number = check_number(name, value, limits["low"], limits["high"], whole=isinstance(item.default, int))
+    if limits["above"] and number == limits["low"]:
+        raise ParamsError(f"{name} must be greater than {limits['low']:g}, got {value!r}")
+    return number
+
+
+def check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> Any:
+    """The value as a float, or as an int where it must be `whole`.
+
+    Raises:
+        ParamsError: no number, NaN or infinity, a fraction where there must be none, or a value outside
+            [`low`, `high`].
+    """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ParamsError(f"{name} must be a number, got {value!r}")
     try:
@@ -160,24 +186,26 @@ def _checked(item: Any, value: Any) -> Any:
         number = math.inf
     if not math.isfinite(number):
         raise ParamsError(f"{name} must be a finite number, got {value!r}")
-    if isinstance(default, int) and number != int(number):
+    if whole and number != int(number):
         raise ParamsError(f"{name} must be a whole number, got {value!r}")
-    low, high, above = limits["low"], limits["high"], limits["above"]
-    if low is not None and number < low:
-        raise ParamsError(f"{name} must be at least {low}, got {value!r}")
-    if above is not None and number <= above:
-        raise ParamsError(f"{name} must be greater than {above}, got {value!r}")
-    if high is not None and number > high:
-        raise ParamsError(f"{name} must be at most {high}, got {value!r}")
-    return int(number) if isinstance(default, int) else number
+    if number < low:
+        raise ParamsError(f"{name} must be at least {low:.10g}, got {value!r}")
+    if number > high:
+        raise ParamsError(f"{name} must be at most {high:.10g}, got {value!r}")
+    return math.trunc(value) if whole else number
 
 
-def check_limits(config: object, limits: Mapping[str, tuple[float, float]]) -> None:
-    """ParamsError for an attribute outside its lowest and highest value, both included; NaN is outside."""
+def check_limits(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Check numbers of a dataclass against their lowest and highest value, both included.
+
+    A field whose default is an int takes whole numbers only.
+
+    Raises:
+        ParamsError: as `check_number`.
+    """
+    whole = {item.name for item in fields(config) if isinstance(item.default, int)}
     for name, (low, high) in limits.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise ParamsError(f"{name} must be from {low} to {high}, got {value!r}")
+        check_number(name, getattr(config, name), low, high, whole=name in whole)
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -1,27 +1,44 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from crispmask.detectors.weights import NAMES, weights_of
+from crispmask.detectors.weights import NAMES, WEIGHTS
 
 
 @pytest.fixture
 def torch_home(tmp_path, monkeypatch):
-    pytest.importorskip("torchvision", reason="extra torch is not installed")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
-def test_list_says_what_is_here(invoke, torch_home, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")  # so that no cell wraps
+def test_list_says_what_is_here(invoke, torch_home):
     torch_home.mkdir(parents=True)
-    (torch_home / weights_of(NAMES[1]).file_name).touch()
+    here = torch_home / WEIGHTS[NAMES[1]].file_name
+    here.touch()
     result = invoke("models", "list")
     assert result.exit_code == 0, result.output
-    words = " ".join(result.stdout.split())
-    assert "embedded people" in words
-    assert f"crispmask models pull {NAMES[0]}" in words
-    assert f"crispmask models pull {NAMES[1]}" not in words
+    rows = [line.split(maxsplit=1) for line in result.stdout.splitlines() if line]
+    states = {row[0]: row[1].strip() for row in rows if row[0] in ("embedded", *NAMES)}
+    assert states["embedded"].startswith("people")
+    assert states["embedded"].endswith("ship with crispmask")
+    assert states[NAMES[0]].endswith("not fetched yet")
+    assert states[NAMES[1]].endswith("on this machine")
+    # What a user copies stands on one line, however narrow the terminal and long the path.
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert f"crispmask models pull {NAMES[0]}" in lines
+    assert f"crispmask models pull {NAMES[1]}" not in lines
+    assert str(here) in lines
+
+
+def test_list_needs_no_torch():
+    code = "import sys; sys.modules.update(torch=None, torchvision=None)\nfrom crispmask.cli import app\n"
+    code += "app(['models', 'list'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in NAMES)
 
 
 def test_pull_refuses_in_one_sentence(refused, torch_home, tmp_path):

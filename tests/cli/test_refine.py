@@ -70,7 +70,7 @@ def test_a_bad_record(invoke, refused, set_of_two):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--theta-alpha", "-3"], "theta_alpha must be greater than 0"),
+        (["--theta-alpha", "-3"], "theta_alpha must be at least 0.001"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
         (["--params", "papr"], "unknown parameters 'papr'"),
         (["--annotations", "gone.json"], "cannot read gone.json: No such file or directory"),

@@ -178,7 +178,7 @@ def test_missing_sources(refused, detector, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--theta-alpha", "-3"], "theta_alpha must be greater than 0"),
+        (["--theta-alpha", "-3"], "theta_alpha must be at least 0.001"),
         (["--colour", "red"], "colour must be one of rgb, lab"),
         (["--theta-beta", "nan"], "theta_beta must be a finite number"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),

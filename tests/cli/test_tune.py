@@ -56,7 +56,7 @@ def test_tpe(invoke, discs, tmp_path):
     [
         (("--grid", "theta_bta=3"), "--grid: unknown parameter 'theta_bta'; did you mean 'theta_beta'?"),
         (("--grid", "theta_beta="), "--grid 'theta_beta=' has no values: write --grid theta_beta=VALUE,VALUE,..."),
-        (("--grid", "theta_beta=0"), "--grid: theta_beta must be greater than 0, got 0"),
+        (("--grid", "theta_beta=0"), "--grid: theta_beta must be at least 0.001, got 0"),
         (("--grid", "theta_beta=3", "--grid", "theta-beta=5"), "theta_beta is given twice: name each parameter once"),
         (("--grid", "smoothing_soft=0,1"), "smoothing_soft has no effect here"),
         (("--range", "theta_beta=3:5"), "--range is for --method tpe"),

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from crispmask.detectors import weights
-from crispmask.detectors.weights import MIRROR, NAMES, cached_path, local_weights, pull, weights_of
+from crispmask.detectors.weights import (
+    COCO_CLASSES,
+    MIRROR,
+    NAMES,
+    WEIGHTS,
+    cached_path,
+    local_weights,
+    pull,
+    weights_of,
+)
 from crispmask.errors import ModelError
 
 NAME = NAMES[0]
@@ -23,13 +34,48 @@ def left_behind(torch_home):
 
 
 @pytest.mark.parametrize(("name", "prefix"), [(NAMES[0], "bf2d0c1e"), (NAMES[1], "73cbd019")])
-def test_what_torchvision_says(name, prefix):
+def test_the_table_is_torchvision_s(name, prefix):
+    models = pytest.importorskip("torchvision.models", reason="extra torch is not installed")
+    known, theirs = WEIGHTS[name], models.get_model_weights(name)["COCO_V1"]
+    assert (known.name, known.url, known.hash_prefix) == (name, theirs.url, prefix)
+    assert known.mebibytes == theirs.meta["_file_size"]
+    assert known.mask_ap == theirs.meta["_metrics"]["COCO-val2017"]["mask_map"]
+
+
+def test_categories_are_torchvision_s():
     pytest.importorskip("torchvision", reason="extra torch is not installed")
-    known = weights_of(name)
-    assert known.hash_prefix == prefix
-    assert len(known.categories) == 80
-    assert (known.categories[1], known.categories[90]) == ("person", "toothbrush")
-    assert 12 not in known.categories  # a gap of COCO's ids
+    from crispmask.detectors.networks import coco_categories
+
+    found = coco_categories()
+    assert len(found) == COCO_CLASSES
+    assert (found[1], found[90]) == ("person", "toothbrush")
+    assert 12 not in found  # a gap of COCO's ids
+
+
+def test_the_size_bounds_the_file():
+    """torchvision's first file has 178 090 079 bytes."""
+    assert 178_090_079 <= WEIGHTS[NAMES[0]].max_bytes < 178_090_079 + 2000
+
+
+@pytest.mark.parametrize("variables", [{}, {"XDG_CACHE_HOME": "/c"}, {"XDG_CACHE_HOME": "/c", "TORCH_HOME": "~/t"}])
+def test_the_cache_is_torch_s(monkeypatch, variables):
+    torch = pytest.importorskip("torch", reason="extra torch is not installed")
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with_torch = cached_path(WEIGHTS[NAME])
+    monkeypatch.delitem(sys.modules, "torch")
+    assert cached_path(WEIGHTS[NAME]) == with_torch
+    assert str(with_torch).startswith(torch.hub.get_dir())
+
+
+@pytest.mark.parametrize("kind", ["large", "endless"])
+def test_a_download_stops_at_the_known_size(server, torch_home, published, kind):
+    with pytest.raises(ModelError, match=r"is not the file that was asked for: it has more than \d+ bytes"):
+        pull(NAME, f"{server.url}/{kind}/")
+    assert left_behind(torch_home) == []
+    assert sum(server.sent) < 1 << 25  # of 64 MB: what fits into the buffers on the way
 
 
 def test_fetched_once(server, torch_home, published):

@@ -261,6 +261,44 @@ def test_labelme_files_that_are_none(tmp_path, changes, reason):
         convert(tmp_path / "l", tmp_path / "c.json", to="coco")
 
 
+def embedded(width: int, height: int) -> str:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height)).save(stream, "JPEG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def test_labelme_sizes_are_those_of_the_image(tmp_path):
+    """A wrong size is found by `convert`, and not by what reads its output."""
+    file = labelme(tmp_path / "l" / "a.json", imagePath="a.jpg")
+    output = tmp_path / "c.json"
+    Image.new("RGB", (30, 20)).save(tmp_path / "l" / "a.jpg")
+    assert convert(file, output, to="coco")[0] == 1
+    Image.new("RGB", (20, 30)).save(tmp_path / "l" / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.json says that .*a\.jpg has 20x30 pixels .* but it has 30x20"):
+        convert(file, output, to="coco")
+    (tmp_path / "l" / "a.jpg").unlink()
+    labelme(file, imageData=embedded(30, 20))
+    assert convert(file, output, to="coco")[0] == 1
+    labelme(file, imageData=embedded(29, 20))
+    with pytest.raises(DataError, match=r"a\.json says that its image has 20x30 .* the image embedded in it has 20x29"):
+        convert(file, output, to="coco")
+    labelme(file, imageData="no image")  # not what is converted
+    assert convert(file, output, to="coco")[0] == 1
+
+
+@pytest.mark.parametrize("name", ["coco", "labelme", "png", "results"])
+def test_sizes_are_compared_with_the_given_images(truth, photos, name):
+    folder = truth.parent
+    target = folder / "r" / "r.json" if name in ("coco", "results") else folder / "t"
+    convert(truth, target, to=name)
+    assert convert(target, folder / "c.json", to="coco", photos=photos)[0] == 9
+    Image.new("RGB", (53, 36)).save(photos / "sub" / "many.jpg")
+    (folder / "c.json").unlink()
+    with pytest.raises(DataError, match=r"many\.(jpg|png) has 37x53 pixels .* but it has 36x53"):
+        convert(target, folder / "c.json", to="coco", photos=photos)
+    assert not (folder / "c.json").exists()
+
+
 def test_label_maps_of_overlapping_objects(truth, photos):
     first, _ = there_and_back(truth, photos, "png")
     lost = first[2].counts["pixels of overlapping objects given to one of them"]

@@ -48,7 +48,7 @@ def test_ranges():
         (parse_choice, "theta_beta=", "has no values"),
         (parse_choice, "theta_beta= , ", "has no values"),
         (parse_choice, "theta_bta=3", "unknown parameter 'theta_bta'; did you mean 'theta_beta'"),
-        (parse_choice, "theta_beta=3,-1", "theta_beta must be greater than 0, got -1"),
+        (parse_choice, "theta_beta=3,-1", "theta_beta must be at least 0.001, got -1"),
         (parse_choice, "theta_beta=3,wide", "theta_beta must be a number, got 'wide'"),
         (parse_choice, "colour=hsv", "colour must be one of rgb, lab"),
         (parse_choice, "iterations=2.5", "whole number"),

@@ -9,8 +9,8 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from crispmask.cli.console import err, out, say, waiting
-from crispmask.detectors.weights import MIRROR, NAMES, cached_path, weights_of
+from crispmask.cli.console import err, out, say
+from crispmask.detectors.weights import COCO_CLASSES, MIRROR, NAMES, WEIGHTS, cached_path
 from crispmask.detectors.weights import pull as fetch
 
 models = typer.Typer(name="models", help="List the detectors, and fetch their weights.", no_args_is_help=True)
@@ -19,18 +19,27 @@ models = typer.Typer(name="models", help="List the detectors, and fetch their we
 @models.command("list")
 def list_models() -> None:
     """List the detectors that have a name, and whether their weights are on this machine."""
-    with waiting("Loading torch"):
-        known = [(name, weights_of(name)) for name in NAMES]
-        paths = {name: cached_path(weights) for name, weights in known}
+    paths = {name: cached_path(weights) for name, weights in WEIGHTS.items()}
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "finds", "mask AP", "size", "weights"):
-        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
-    table.add_row("embedded", "people", "17.2 (200 photos)", "19 MB", "ship with crispmask")
-    for name, weights in known:
-        there = str(paths[name]) if paths[name].is_file() else f"not here: crispmask models pull {name}"
-        finds = f"{len(weights.categories)} COCO classes"
-        table.add_row(name, finds, f"{weights.mask_ap} (torchvision's figure)", f"{weights.megabytes:.0f} MB", there)
+        table.add_column(heading)
+    table.add_row("embedded", "people", "17.2", "19 MB", "ship with crispmask")
+    for name, weights in WEIGHTS.items():
+        there = "on this machine" if paths[name].is_file() else "not fetched yet"
+        table.add_row(name, f"{COCO_CLASSES} COCO classes", f"{weights.mask_ap}", f"{weights.megabytes:.0f} MB", there)
     out.print(table)
+    say("\nMask AP in percent: embedded on the people of 200 images of COCO val2017; the others on COCO val2017, as")
+    say("torchvision states it.")
+    # Each path and command is a line of its own, which is never wrapped, so that it can be copied.
+    here = {name: path for name, path in paths.items() if path.is_file()}
+    if here:
+        say("\nFiles of the weights on this machine:")
+    for path in here.values():
+        say(f"  {path}")
+    if len(here) < len(paths):
+        say("\nWeights are fetched when a detector is first used. To fetch them now:")
+    for name in [name for name in paths if name not in here]:
+        say(f"  crispmask models pull {name}")
 
 
 @models.command("pull", no_args_is_help=True)
@@ -57,7 +66,7 @@ def pull(
 
 def ensure_weights(detector: str) -> None:
     """Fetch the weights of a detector that is given by one of `NAMES`, with a bar, where the cache lacks them."""
-    if detector in NAMES and not cached_path(weights_of(detector)).is_file():
+    if detector in NAMES and not cached_path(WEIGHTS[detector]).is_file():
         _with_bar(detector, None)
 
 

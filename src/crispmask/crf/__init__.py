@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crispmask.crf._warmup import warmup
-    from crispmask.crf.dense import Bilateral, CRFResult, DenseCRF, Gaussian, Kernel, two_label_marginals
+    from crispmask.crf.dense import CRFResult, DenseCRF, two_label_marginals
     from crispmask.crf.gaussian import GaussianFilter
+    from crispmask.crf.kernels import Bilateral, Gaussian, Kernel
     from crispmask.crf.lattice import PermutohedralLattice
 
 _HOME = {
-    "Bilateral": "dense",
+    "Bilateral": "kernels",
     "CRFResult": "dense",
     "DenseCRF": "dense",
-    "Gaussian": "dense",
+    "Gaussian": "kernels",
     "GaussianFilter": "gaussian",
-    "Kernel": "dense",
+    "Kernel": "kernels",
     "PermutohedralLattice": "lattice",
     "two_label_marginals": "dense",
     "warmup": "_warmup",

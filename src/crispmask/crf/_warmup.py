@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from crispmask.crf.dense import Bilateral, DenseCRF, Gaussian, Kernel
+from crispmask.crf.dense import DenseCRF
+from crispmask.crf.kernels import Bilateral, Gaussian, Kernel
 
 
 def warmup() -> None:

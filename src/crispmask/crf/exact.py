@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.crf.dense import CRFResult, DenseCRF, Gaussian, Kernel
+from crispmask.crf.dense import CRFResult, DenseCRF
+from crispmask.crf.kernels import Gaussian, Kernel
 from crispmask.crf.normalization import Normalization, factors
 
 # Rows of the kernel matrix made at a time.

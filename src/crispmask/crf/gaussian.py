@@ -24,7 +24,7 @@ class GaussianFilter:
     Args:
         shape: (H, W), pixels.
         theta: standard deviation in pixels, one number or (θy, θx).
-        normalization: "none", "before", "after" or "symmetric"; see `crispmask.crf.dense`.
+        normalization: "none", "before", "after" or "symmetric"; see `crispmask.crf.Kernel`.
 
     Attributes:
         taps: for y and x, float32 half kernels (1 + 4n,); entry t is the weight at distance t.

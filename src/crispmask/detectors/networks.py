@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection import MaskRCNN, MaskRCNN_ResNet50_FPN_Weights, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -47,6 +47,12 @@ def coco_network(version: Version, num_classes: int, *, norm_eps: float = 0.0) -
         if isinstance(module, FrozenBatchNorm2d):
             module.eps = norm_eps
     return MaskRCNN(backbone, num_classes=num_classes)
+
+
+def coco_categories() -> dict[int, str]:
+    """COCO's 80 categories as torchvision names them: name by category id, which is also the network's label."""
+    names = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return {k: name for k, name in enumerate(names) if k > 0 and name != "N/A"}  # "N/A": the gaps of COCO's ids
 
 
 def network_of(state: Mapping[str, Tensor], where: str) -> MaskRCNN:

@@ -14,8 +14,8 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 
 from crispmask.detectors.canvas import to_instances
-from crispmask.detectors.networks import check_device, locate_in_float32, network_of, read_weights
-from crispmask.detectors.weights import NAMES, local_weights, weights_of
+from crispmask.detectors.networks import check_device, coco_categories, locate_in_float32, network_of, read_weights
+from crispmask.detectors.weights import NAMES, WEIGHTS, local_weights
 from crispmask.errors import ModelError, ParamsError
 from crispmask.files import checksum
 from crispmask.image import as_image
@@ -114,9 +114,8 @@ def detections(model: MaskRCNN, images: Sequence[NDArray[np.uint8]], device: tor
 
 def _categories(state: dict[str, Tensor], names: list[str] | None, digest: str) -> dict[int, str]:
     """Name by label: COCO's for torchvision's own files, else the checkpoint's, else numbers."""
-    for weights in map(weights_of, NAMES):
-        if digest.startswith(weights.hash_prefix):
-            return weights.categories
+    if any(digest.startswith(weights.hash_prefix) for weights in WEIGHTS.values()):
+        return coco_categories()
     total = len(state["roi_heads.box_predictor.cls_score.weight"])
     if names and len(names) == total:  # with the background
         names = names[1:]

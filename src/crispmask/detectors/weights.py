@@ -1,22 +1,25 @@
 """torchvision's Mask R-CNN weights: where they are, fetched once into torch's cache, checked by their hash.
 
 The files keep the names and the place that torchvision gives them, so that a copy that torchvision has fetched is used
-and the other way round. Fetching is our own because torch's sets no timeout and does not check what is in the cache.
+and the other way round. Nothing here needs torch, so that the weights can be listed without it.
+
+The download is not left to pooch: it checks whole hashes only, while torchvision publishes the first eight digits; it
+has no limit on the size of what a server sends; and it would add requests and its four dependencies to every
+installation. torch's own download sets no timeout and does not check what is in the cache.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from crispmask.errors import MissingExtraError, ModelError
+from crispmask.errors import ModelError
 from crispmask.files import checksum, replacing
 
-NAMES = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
 MIRROR = "CRISPMASK_MODELS_URL"
 """Environment variable: the address of a folder that holds the files, in the place of torchvision's own."""
 
@@ -29,20 +32,18 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights.
+    """A file of weights, trained on COCO.
 
     Attributes:
         name: of the detector.
         url: where torchvision keeps it.
-        categories: name by COCO category id.
-        megabytes: size of the file, 10^6 bytes.
+        mebibytes: size of the file, 2^20 bytes, rounded to three digits, as torchvision states it.
         mask_ap: on COCO val2017 as torchvision states it, in percent.
     """
 
     name: str
     url: str
-    categories: dict[int, str]
-    megabytes: float
+    mebibytes: float
     mask_ap: float
 
     @property
@@ -55,32 +56,52 @@ class Weights:
         """What the file's SHA-256 starts with, in hex."""
         return Path(self.file_name).stem.rpartition("-")[2]
 
+    @property
+    def megabytes(self) -> float:
+        """Size of the file, 10^6 bytes."""
+        return self.mebibytes * 2**20 / 1e6
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that the file cannot exceed: its size, which is known to a thousandth of a mebibyte."""
+        return round((self.mebibytes + 0.001) * 2**20)
+
+
+_SOURCE = "https://download.pytorch.org/models"
+
+WEIGHTS = {
+    weights.name: weights
+    for weights in (
+        Weights("maskrcnn_resnet50_fpn", f"{_SOURCE}/maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", 169.84, 34.6),
+        Weights("maskrcnn_resnet50_fpn_v2", f"{_SOURCE}/maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", 177.219, 41.8),
+    )
+}
+"""The files that can be fetched, by the detector's name; the figures are those of torchvision's own table."""
+
+NAMES = tuple(WEIGHTS)
+COCO_CLASSES = 80
+"""How many classes they find."""
+
 
 def weights_of(name: str) -> Weights:
-    """What torchvision knows of its COCO weights for one of `NAMES`.
+    """The weights of one of `NAMES`.
 
     Raises:
         ModelError: another name.
-        MissingExtraError: torchvision is not installed.
     """
-    if name not in NAMES:
+    if name not in WEIGHTS:
         raise ModelError(f"there is no model {name!r} to fetch: give one of {', '.join(NAMES)}")
-    try:
-        from torchvision.models import get_model_weights
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "torchvision", "torch") from None
-    found: Any = get_model_weights(name)["COCO_V1"]
-    meta = found.meta
-    # The gaps of COCO's ids are called "N/A".
-    categories = {k: text for k, text in enumerate(meta["categories"]) if k > 0 and text != "N/A"}
-    return Weights(name, found.url, categories, meta["_file_size"], meta["_metrics"]["COCO-val2017"]["mask_map"])
+    return WEIGHTS[name]
 
 
 def cached_path(weights: Weights) -> Path:
     """Where torch keeps the file (``TORCH_HOME`` moves it), whether it is there or not."""
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints" / weights.file_name
+    torch = sys.modules.get("torch")
+    if torch is not None:  # which may have been told another folder
+        return Path(torch.hub.get_dir()) / "checkpoints" / weights.file_name
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", str(Path(cache, "torch")))
+    return Path(home).expanduser() / "hub" / "checkpoints" / weights.file_name
 
 
 def local_weights(name: str, on_progress: Progress | None = None) -> Path:
@@ -142,7 +163,7 @@ def _fetch(weights: Weights, source: str | Path | None, target: Path, on_progres
         return str(file)
     url = chosen if chosen.endswith(".pth") else f"{chosen.rstrip('/')}/{weights.file_name}"
     try:
-        _download(url, target, on_progress)
+        _download(url, target, weights.max_bytes, on_progress)
     except urllib.error.HTTPError as error:
         raise ModelError(f"{url} cannot be fetched: the server answered {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
@@ -154,7 +175,13 @@ def _fetch(weights: Weights, source: str | Path | None, target: Path, on_progres
     return url
 
 
-def _download(url: str, target: Path, on_progress: Progress | None) -> None:
+def _download(url: str, target: Path, max_bytes: int, on_progress: Progress | None) -> None:
+    """Write what the address gives to `target`.
+
+    Raises:
+        ModelError: more bytes than the file has: the download stops there.
+        OSError, ValueError, http.client.HTTPException: the address cannot be read.
+    """
     import urllib.request
 
     request = urllib.request.Request(url, headers={"User-Agent": "crispmask"})
@@ -163,7 +190,9 @@ def _download(url: str, target: Path, on_progress: Progress | None) -> None:
         total = int(length) if length else None
         done = 0
         while chunk := answer.read(_CHUNK):
-            file.write(chunk)
             done += len(chunk)
+            if max(done, total or 0) > max_bytes:
+                raise ModelError(f"{url} is not the file that was asked for: it has more than {max_bytes} bytes")
+            file.write(chunk)
             if on_progress:
                 on_progress(done, total)

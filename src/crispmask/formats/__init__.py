@@ -11,7 +11,8 @@ from typing import cast
 from crispmask.coco import CocoDataset
 from crispmask.coco.stream import JsonStream, open_stream
 from crispmask.errors import DataError
-from crispmask.formats.labels import Format, Hints, LabelledImage, Labels, Losses, Style
+from crispmask.files import relative_parts
+from crispmask.formats.labels import Format, Hints, LabelledImage, Labels, Losses, Style, check_size
 
 __all__ = [
     "FORMATS",
@@ -92,7 +93,8 @@ def convert(
         target: file or folder to write, complete or not at all; a folder must be new or empty.
         to: format to write, a key of `FORMATS`.
         source_format: by default what `guess` says.
-        photos: folder of the photos, for formats that need their sizes.
+        photos: folder of the images, for formats that need their sizes; for the others, the sizes of the images that
+            are there are compared with those that the labels state.
         annotations: COCO file that gives ids of images by file name and of categories by name.
         style: by default ``Style()``.
 
@@ -117,6 +119,8 @@ def convert(
         for image in labels.images:
             counts[0] += 1
             counts[1] += len(image.instances)
+            if hints.photos:
+                check_size(image.instances.image_size, hints.photos.joinpath(*relative_parts(image.file_name)), source)
             yield image
 
     writer.write(replace(labels, images=counted()), target, style or Style(), losses)

@@ -32,6 +32,7 @@ from crispmask.formats.labels import (
     Style,
     assemble,
     category_ids,
+    check_size,
     numbered,
 )
 from crispmask.formats.polygons import outlines
@@ -71,6 +72,8 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
             size = whole(content, "imageHeight", str(file), 1), whole(content, "imageWidth", str(file), 1)
             if size[0] * size[1] > MAX_PIXELS:
                 raise DataError(f"{file}: {size[0]}x{size[1]} pixels are more than any image that can be read")
+            check_size(size, file.parent / content["imagePath"].replace("\\", "/"), file)
+            _check_embedded(size, content.get("imageData"), file)
             objects = _objects(file, content, losses)
             parts = [Instances.from_masks(_mask(file, shapes, size)) for _, shapes in objects]
             scores = [float(shapes[0][1].get("score") or 1.0) for _, shapes in objects]
@@ -132,6 +135,22 @@ def _content(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise DataError(f"{file} is not a LabelMe file: it must hold a list of 'shapes'")
     return content
+
+
+def _check_embedded(size: tuple[int, int], data: Any, file: Path) -> None:
+    """DataError if the image that is embedded in the file has another size; one that cannot be read is not needed."""
+    if not isinstance(data, str):
+        return
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return
+    if (height, width) != size:
+        raise DataError(
+            f"{file} says that its image has {size[0]}x{size[1]} pixels (height x width), but the image embedded in it "
+            f"has {height}x{width}"
+        )
 
 
 def _objects(file: Path, content: dict[str, Any], losses: Losses) -> list[tuple[str, list[tuple[int, dict[str, Any]]]]]:

@@ -13,6 +13,7 @@ import numpy as np
 from crispmask.coco import CocoDataset
 from crispmask.errors import DataError
 from crispmask.files import relative_parts
+from crispmask.image import read_size
 from crispmask.instances import Instances
 
 
@@ -154,6 +155,25 @@ class LabelFiles:
         if other != image:
             raise DataError(f"{other!r} and {image!r} would both be written as {path.as_posix()}: rename one of them")
         return path
+
+
+def check_size(size: tuple[int, int], image: Path, source: Path) -> None:
+    """Compare the size that labels state with the image's own, where the image is there.
+
+    Args:
+        size: (H, W) in pixels, as the labels state it.
+        image: file of the image.
+        source: file or folder of the labels, for the message.
+
+    Raises:
+        DataError: the image has another size.
+        ImageError: a file that is not an image.
+    """
+    if image.is_file() and (found := read_size(image)) != size:
+        raise DataError(
+            f"{source} says that {image} has {size[0]}x{size[1]} pixels (height x width), but it has "
+            f"{found[0]}x{found[1]}: correct the size, or name the right image"
+        )
 
 
 def numbered(names: Iterable[str], dataset: CocoDataset | None, source: Path) -> Iterator[tuple[int, str]]:

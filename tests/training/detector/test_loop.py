@@ -178,13 +178,13 @@ def test_the_check_compares_and_notices(confident, exported, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"steps": 0}, "steps must be from 1"),
-        ({"warmup": 0}, "warmup must be from 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be from 0"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"warmup": 0}, "warmup must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number"),
         ({"size": 100}, "multiple of 32"),
-        ({"size": 64}, "size must be from 96"),
+        ({"size": 64}, "size must be at least 96"),
         ({"variant": "lite9"}, "one of lite0, lite1, lite2"),
-        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": -1}, "seed must be at least 0"),
     ],
 )
 def test_configurations_that_cannot_be_run(changes, words):

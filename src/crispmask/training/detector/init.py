@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
 from crispmask.detectors.files import embedded_model_path
-from crispmask.detectors.networks import Version, coco_network, network_of, read_weights
-from crispmask.detectors.weights import local_weights, weights_of
+from crispmask.detectors.networks import Version, coco_categories, coco_network, network_of, read_weights
+from crispmask.detectors.weights import local_weights
 from crispmask.errors import ModelError
 from crispmask.training.detector.config import TrainingConfig
 from crispmask.training.detector.model import build_model
@@ -58,11 +58,10 @@ def initial_model(config: TrainingConfig, names: Sequence[str]) -> MaskRCNN:
         model = build_model(total, variant=config.variant, channels=config.channels, pretrained=False)
         state, rows = _embedded()
     else:
-        weights = weights_of(config.init)
         path = local_weights(config.init)
         # Read through a whole network, which knows the names that layers had in older files.
         state = network_of(read_weights(path)[0], str(path)).state_dict()
-        rows = {name: dict.fromkeys(_HEADS, k) for k, name in weights.categories.items()}
+        rows = {name: dict.fromkeys(_HEADS, k) for k, name in coco_categories().items()}
         model = coco_network(_VERSIONS[config.init], total)
         for key, parameter in model.named_parameters():
             parameter.requires_grad_(not key.startswith(_FROZEN))
