@@ -192,7 +192,7 @@ def check_number(name: str, value: Any, low: float, high: float, *, whole: bool 
         raise ParamsError(f"{name} must be at least {low:.10g}, got {value!r}")
     if number > high:
         raise ParamsError(f"{name} must be at most {high:.10g}, got {value!r}")
-    return math.trunc(value) if whole else number
+    return int(value) if whole else number  # type: ignore[call-overload]
 
 
 def check_limits(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:
