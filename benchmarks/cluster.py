@@ -1,6 +1,6 @@
 """The pipeline on a Ray cluster of several node processes on this machine, against a run without one.
 
-    python benchmarks/cluster.py PHOTOS [--annotations GT.json] [--verbs segment refine] [--nodes 1 2 3]
+    python benchmarks/cluster.py IMAGES [--annotations GT.json] [--verbs segment refine] [--nodes 1 2 3]
         [--kill-node] [--kill-driver]
 
 Starts real clusters (`ray start`, one processor a node, loopback only), runs `crispmask segment` and `refine` with

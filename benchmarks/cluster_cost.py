@@ -1,6 +1,6 @@
 """What one photo costs on a cluster: CPU seconds of each stage, and bytes between and after them.
 
-    python benchmarks/cluster_cost.py PHOTOS [--photos 200] [--score 0.7]
+    python benchmarks/cluster_cost.py IMAGES [--photos 200] [--score 0.7]
 
 Calls the functions that the stages of `crispmask segment --engine ray` run, in one process and one thread, and counts
 processor time, so that other work on the machine hardly matters. What Ray itself takes is not in it.

@@ -1,6 +1,6 @@
-"""How fast is the dense CRF? crispmask and, where installed, pydensecrf2, on the same photo in the same run.
+"""How fast is the dense CRF? crispmask and, where installed, pydensecrf2, on the same image in the same run.
 
-    python benchmarks/crf.py                         # one photo at 640x480: 2, 5 and 21 labels, ten instances
+    python benchmarks/crf.py                         # one image at 640x480: 2, 5 and 21 labels, ten instances
     python benchmarks/crf.py --sizes 128,512,2048    # growth with pixels (squares)
     python benchmarks/crf.py --image photo.jpg --labels 2 --threads 1
 
@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
         return [int(part) for part in text.split(",") if part]
 
     parser = argparse.ArgumentParser(description="Time the dense CRF against pydensecrf2.")
-    parser.add_argument("--image", default="astronaut", help="a file, or a photo of scikit-image by name")
+    parser.add_argument("--image", default="astronaut", help="a file, or an image of scikit-image by name")
     parser.add_argument("--labels", type=numbers, default=[2, 5, 21])
     parser.add_argument("--sizes", type=numbers, default=[], help="also squares of these sides, two labels")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="for the ten instances")

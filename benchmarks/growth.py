@@ -99,7 +99,7 @@ def arguments() -> argparse.Namespace:
         return [int(part) for part in text.split(",") if part]
 
     parser = argparse.ArgumentParser(description="Time the dense CRF by pixels, labels and instances.")
-    parser.add_argument("--image", default="astronaut", help="a file, or a photo of scikit-image by name")
+    parser.add_argument("--image", default="astronaut", help="a file, or an image of scikit-image by name")
     parser.add_argument("--sides", type=numbers, default=[128, 256, 512, 1024, 2048, 4096], help="of square images")
     parser.add_argument("--labels", type=numbers, default=[2, 3, 5, 8, 16, 21, 32, 64])
     parser.add_argument("--instances", type=numbers, default=[1, 3, 10, 30, 100])

@@ -1,6 +1,6 @@
-"""Refining the instances of a photo: crispmask against pydensecrf, called once per instance.
+"""Refining the instances of an image: crispmask against pydensecrf, called once per instance.
 
-    python benchmarks/refine.py [--image PHOTO] [--instances 10] [--threads 2]
+    python benchmarks/refine.py [--image FILE] [--instances 10] [--threads 2]
 
 pydensecrf gets the full image, as its users call it, and in a second row the very windows that crispmask refines. All
 get the paper's parameters and the same unary. Prints a Markdown table of medians, ratios, and the labels that agree
@@ -27,7 +27,7 @@ SIZE_HW = (480, 640)
 
 
 def photo(path: str | None) -> np.ndarray:
-    """A 640x480 photo: the given one, or scikit-image's coffee cup (public domain)."""
+    """A 640x480 image: the given one, or scikit-image's coffee cup (public domain)."""
     if path:
         image = Image.fromarray(read_image(path))
     else:
@@ -80,7 +80,7 @@ def agreement(mask: np.ndarray, window: tuple[slice, slice], labels: np.ndarray)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", help="photo; by default one of scikit-image's")
+    parser.add_argument("--image", help="image file; by default one of scikit-image's")
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)

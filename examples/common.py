@@ -59,8 +59,8 @@ def scribbles(strokes: list[list[tuple[int, int, int, int]]], size: int) -> np.n
     """Labels from 1 where there is a stroke, else 0: (size, size).
 
     Args:
-        strokes: per label lines from (row, column) to (row, column) in a photo of 512x512 pixels.
-        size: of the photo now.
+        strokes: per label lines from (row, column) to (row, column) in an image of 512x512 pixels.
+        size: of the image now.
     """
     marks = np.zeros((size, size), int)
     for label, lines in enumerate(strokes, start=1):

@@ -2,7 +2,7 @@
 
 python examples/crf_layer.py -o crf_layer.png
 
-A CRF whose parameters are known refines noisy masks of a photo. A second one starts with other parameters, sees the
+A CRF whose parameters are known refines noisy masks of an image. A second one starts with other parameters, sees the
 same masks, and learns from the first one's marginals until it has the same parameters. Needs the extra `torch`.
 """
 
@@ -23,7 +23,7 @@ START = {"theta_alpha": 3, "theta_beta": 20, "theta_gamma": 0.8, "bilateral_weig
 
 
 def noisy_unary(shape: tuple[int, int], count: int) -> torch.Tensor:
-    """Energies (count, 2, H, W) of masks that know nothing of the photo."""
+    """Energies (count, 2, H, W) of masks that know nothing of the image."""
     noise = np.random.default_rng(0).normal(size=(count, *shape))
     log_odds = torch.from_numpy(12 * gaussian_filter(noise, (0, 3, 3)) + noise).float()
     return torch.stack([torch.zeros_like(log_odds), -log_odds], 1)

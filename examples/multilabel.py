@@ -1,4 +1,4 @@
-"""Any number of labels: a few strokes of a brush on a photo, everything else is found.
+"""Any number of labels: a few strokes of a brush on an image, everything else is found.
 
 python examples/multilabel.py -o multilabel.png
 """
@@ -13,7 +13,7 @@ from skimage import data
 from crispmask import Bilateral, DenseCRF, Gaussian
 from crispmask.refinement.colour import rgb_to_lab
 
-# Per label strokes from (row, column) to (row, column) in the photo of 512x512 pixels.
+# Per label strokes from (row, column) to (row, column) in the image of 512x512 pixels.
 STROKES = {
     "background": [(20, 80, 20, 340), (60, 330, 230, 330), (130, 80, 60, 130), (20, 490, 250, 490)],
     "flag": [(10, 20, 200, 40), (215, 20, 280, 20), (20, 50, 120, 60)],

@@ -2,7 +2,7 @@
 
 python examples/rgb_lab.py -o rgb_lab.png
 
-Distances in Lab are nearer to those that the eye sees, and smaller in number, hence the other bandwidth. On this photo
+Distances in Lab are nearer to those that the eye sees, and smaller in number, hence the other bandwidth. On this image
 of red china on brown wood both find the rim.
 """
 
@@ -17,7 +17,7 @@ from crispmask import Bilateral, DenseCRF, Gaussian
 from crispmask.refinement.colour import rgb_to_lab
 from crispmask.refinement.unary import log_odds, soften, unary_energies
 
-# Corners as (row, column) in the photo of 400x600 pixels, clicked in a hurry.
+# Corners as (row, column) in the image of 400x600 pixels, clicked in a hurry.
 CORNERS = [
     (30, 180),
     (10, 320),
