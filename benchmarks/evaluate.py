@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from crispmask.coco import CocoDataset, mask_to_rle, read_results, segmentation_to_mask, write_results
+from crispmask.evaluation import average_precision
 from crispmask.evaluation.comparison import compare
-from crispmask.evaluation.metrics import evaluate
 
 Run = Callable[[Path, Path, str], float]
 
@@ -72,7 +72,7 @@ def bootstrap(annotations: Path, results: Path, resamples: int) -> None:
 
 
 def evaluators(kind: str) -> dict[str, Run]:
-    found: dict[str, Run] = {"crispmask": lambda annotations, results, kind: evaluate(annotations, results, kind)["AP"]}
+    found: dict[str, Run] = {"crispmask": lambda *given: average_precision(*given)["AP"]}
     with contextlib.suppress(ImportError):
         if kind != "boundary":
             found["pycocotools"] = _pycocotools()

@@ -32,7 +32,7 @@ from crispmask import CRFParams, Instances, read_image, refine
 from crispmask.coco import CocoDataset, segmentation_to_mask
 from crispmask.detectors import Detector, load_detector
 from crispmask.detectors.paste import paste_window
-from crispmask.evaluation.matching import mask_overlaps
+from crispmask.evaluation.overlap import mask_overlaps
 from crispmask.refinement import default_params, read_params, try_settings
 
 MIN_SIDE = 32  # sqrt of the box area, pixels: below, the cells of a 28x28 grid are as fine as the pixels

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crispmask.detectors import load_detector
     from crispmask.draw import show
     from crispmask.errors import CrispmaskError
+    from crispmask.evaluation import evaluate
     from crispmask.image import read_image
     from crispmask.instances import Instances, Window
     from crispmask.params import CRFParams
@@ -30,6 +31,7 @@ _HOME = {
     "LearnedParams": "crispmask.refinement",
     "Kernel": "crispmask.crf",
     "Window": "crispmask.instances",
+    "evaluate": "crispmask.evaluation",
     "explain": "crispmask.refinement.masks",
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
@@ -48,6 +50,7 @@ __all__ = [
     "LearnedParams",
     "Window",
     "__version__",
+    "evaluate",
     "explain",
     "load_detector",
     "read_image",

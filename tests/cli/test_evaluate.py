@@ -12,7 +12,7 @@ import pytest
 from crispmask.cli.evaluate import name_results
 from crispmask.coco import instances_to_results, mask_to_rle, write_results
 from crispmask.errors import DataError
-from crispmask.evaluation import evaluate
+from crispmask.evaluation import average_precision
 from crispmask.instances import Instances
 
 
@@ -38,7 +38,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {path.stem: path for path in tmp_path.iterdir()}
 
 
-def test_json_is_what_evaluate_measures(invoke, files):
+def test_json_holds_the_average_precision(invoke, files):
     result = invoke("evaluate", files["exact"], f"moved={files['shifted']}", "-a", files["gt"], "--json")
     content = json.loads(result.stdout)
     assert (content["images"], content["objects"], content["matched"]) == (1, 2, 2)
@@ -46,7 +46,7 @@ def test_json_is_what_evaluate_measures(invoke, files):
     assert list(table) == ["exact", "moved"]
     for name, file in (("exact", "exact"), ("moved", "shifted")):
         for kind in ("segm", "boundary", "bbox"):
-            expected = evaluate(files["gt"], files[file], kind)
+            expected = average_precision(files["gt"], files[file], kind)
             values = {k: v for k, v in table[name][kind].items() if k != "change"}
             assert values == {k: None if math.isnan(v) else v for k, v in expected.items()}
     assert table["moved"]["segm"]["AP"] < table["exact"]["segm"]["AP"] == pytest.approx(1)
@@ -64,14 +64,14 @@ def test_bootstrap_and_classes_in_every_format(invoke, files):
     assert change["low"] == change["high"] == pytest.approx(change["value"])
     assert content["bootstrap"] == {"resamples": 10, "seed": 0}
     assert content["classes"]["person"]["results"]["shifted"]["segm"] == content["results"]["shifted"]["segm"]
-    assert content["classes"]["dog"]["objects"] == 0
+    assert list(content["classes"]) == ["person"]  # no result has a dog
 
     rows = list(csv.DictReader(io.StringIO(invoke(*command, "--csv").stdout)))
     (row,) = [
         r for r in rows if (r["class"], r["result"], r["kind"], r["metric"]) == ("person", "shifted", "segm", "AP")
     ]
     assert [float(row[k]) for k in ("change", "low", "high")] == pytest.approx([change["value"]] * 3)
-    assert len(rows) == 3 * 2 * 20  # all and two classes, two results, 3 x 6 + 2 metrics
+    assert len(rows) == 2 * 2 * 20  # all and one class, two results, 3 x 6 + 2 metrics
 
     markdown = invoke(*command, "--markdown").stdout
     points = 100 * change["value"]
@@ -98,7 +98,7 @@ def test_table(invoke, files):
         line.split()
         for line in invoke("evaluate", files["exact"], files["shifted"], "-a", files["gt"]).stdout.splitlines()
     ]
-    segm = evaluate(files["gt"], files["shifted"], "segm")
+    segm = average_precision(files["gt"], files["shifted"], "segm")
     assert ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"] in lines
     exact = next(k for k, line in enumerate(lines) if line[:2] == ["masks", "exact"])
     assert lines[exact][2] == "100.0"
@@ -118,7 +118,7 @@ def test_images_without_detections_are_pointed_out(invoke, files, tmp_path):
     assert invoke("evaluate", files["exact"], "-a", files["gt"]).stderr == ""
     (tmp_path / "none.json").write_text("[]")
     stderr = invoke("evaluate", tmp_path / "none.json", files["exact"], "-a", files["gt"]).stderr
-    assert stderr == "none has no detection in 1 of 1 images; what is there counts as missed.\n"
+    assert stderr == "none has no detection in 1 of 1 images; their objects count as missed.\n"
 
 
 def test_unknown_categories_are_pointed_out(invoke, files, tmp_path):
@@ -126,6 +126,32 @@ def test_unknown_categories_are_pointed_out(invoke, files, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps([{**record, "category_id": 77} for record in records]))
     stderr = invoke("evaluate", tmp_path / "other.json", "-a", files["gt"]).stderr
     assert f"other has {len(records)} of {len(records)} detections in categories that" in stderr
+
+
+def test_categories_without_detections_are_named(invoke, files, tmp_path):
+    content = json.loads(Path(files["gt"]).read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 9, "category_id": 2})
+    (tmp_path / "more.json").write_text(json.dumps(content))
+    command = "evaluate", files["exact"], "-a", tmp_path / "more.json", "--json"
+    result = invoke(*command)
+    assert "1 category is left out, since no result has a detection there: dog." in result.stderr
+    assert "Count them too with --all-categories." in result.stderr
+    few, all_of_them = json.loads(result.stdout), json.loads(invoke(*command, "--all-categories").stdout)
+    assert few["left_out"] == ["dog"]
+    assert few["results"]["exact"]["segm"]["AP"] == pytest.approx(1)
+    assert all_of_them["results"]["exact"]["segm"]["AP"] == pytest.approx(0.5)
+
+
+def test_images_of_a_folder_are_matched_by_name(invoke, files, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    records = json.loads(Path(files["exact"]).read_text())
+    write_results(out / "results.json", [{**record, "image_id": 7} for record in records])
+    content = {"images": [{"id": 7, "file_name": "a.jpg", "height": 90, "width": 120}], "categories": []}
+    (out / "images.json").write_text(json.dumps({**content, "annotations": []}))
+    result = invoke("evaluate", out / "results.json", "-a", files["gt"], "--json")
+    assert json.loads(result.stdout)["results"]["results"]["segm"]["AP"] == pytest.approx(1)
+    assert result.stderr == f"results is matched with gt.json by the file names in {out / 'images.json'}.\n"
 
 
 def test_a_broken_record_is_named_with_its_file(refused, files, tmp_path):

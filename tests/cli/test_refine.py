@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from crispmask.coco import mask_to_rle, read_results
-from crispmask.evaluation import evaluate
+from crispmask.evaluation import average_precision
 from crispmask.samples import sample_photos
 
 FEW = ("--iterations", 1)  # these tests are about files
@@ -146,6 +146,6 @@ def test_a_coco_subset_end_to_end(invoke, shared_data, tmp_path):
     (tmp_path / "coarse.json").write_text(json.dumps(records))
     result = invoke("refine", tmp_path / "coarse.json", "-i", path, "-a", gt, "-o", tmp_path / "fine.json.gz")
     assert result.exit_code == 0, result.output
-    before = evaluate(gt, tmp_path / "coarse.json", "boundary")["AP"]
-    after = evaluate(gt, tmp_path / "fine.json.gz", "boundary")["AP"]
+    before = average_precision(gt, tmp_path / "coarse.json", "boundary")["AP"]
+    after = average_precision(gt, tmp_path / "fine.json.gz", "boundary")["AP"]
     assert after > before > 0

@@ -9,7 +9,7 @@ from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.results import instances_to_results
 from crispmask.detectors import EMBEDDED_SHA256, checksum, embedded_model_path, load_detector
 from crispmask.errors import ModelError
-from crispmask.evaluation.metrics import evaluate
+from crispmask.evaluation import average_precision
 from crispmask.image import read_image
 
 MEGABYTES = 1e6
@@ -57,4 +57,4 @@ def test_quality_on_unseen_pedestrians(detector, shared_data):
     for info in chosen:
         found = detector(read_image(shared_data / "penn_fudan/val" / info.file_name))
         results += instances_to_results(found, info.id)
-    assert evaluate(data, results, "segm", image_ids=[info.id for info in chosen])["AP50"] > 0.8
+    assert average_precision(data, results, "segm", image_ids=[info.id for info in chosen])["AP50"] > 0.8

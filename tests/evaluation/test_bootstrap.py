@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from crispmask.coco import CocoDataset
-from crispmask.evaluation import evaluate
+from crispmask.evaluation import average_precision
 from crispmask.evaluation.bootstrap import Interval, draws, interval, intervals, resampled, weighted_means
-from crispmask.evaluation.columns import detection_columns, truth_columns
-from crispmask.evaluation.metrics import METRICS, Evaluation, judge, overall
+from crispmask.evaluation.columns import annotation_columns, detection_columns
+from crispmask.evaluation.metrics import METRICS, MatchedDetections, match_detections, overall
 
 
-def judged(dataset: CocoDataset, results: list, kind: str = "segm") -> Evaluation:
+def matched_with(dataset: CocoDataset, results: list, kind: str = "segm") -> MatchedDetections:
     categories, images = list(dataset.categories), list(dataset.images)
     options = {"masks": kind != "bbox", "boxes": kind == "bbox"}
-    truth = truth_columns(dataset, categories, images, **options)
+    truth = annotation_columns(dataset, categories, images, **options)
     found = detection_columns(dataset, results, categories, images, "results", **options)
-    return judge(truth, found, kind, categories, len(images))
+    return match_detections(truth, found, kind, categories, len(images))
 
 
 def copied(content: dict, results: list, weights: np.ndarray) -> tuple[dict, list]:
@@ -45,24 +45,24 @@ def test_weights_equal_copies(cheap, tmp_path, kind):
         path = tmp_path / f"{seed}.json"
         path.write_text(json.dumps(content))
         weights = draws(4, 4, seed)
-        counted = overall(judged(CocoDataset.from_file(path), results, kind).count(weights))
+        counted = overall(matched_with(CocoDataset.from_file(path), results, kind).measure(weights))
         for row, values in zip(weights, counted, strict=True):
             twice, more = copied(content, results, row)
             path.write_text(json.dumps(twice))
-            expected = list(evaluate(path, more, kind).values())
+            expected = list(average_precision(path, more, kind).values())
             assert np.allclose(values, expected, rtol=0, atol=1e-12, equal_nan=True), (seed, row)
             tried += int(0 < values[0] < 1)
     assert tried > 10
 
 
-def test_all_once_is_evaluate(synthetic):
+def test_every_image_once_is_average_precision(synthetic):
     path, results = synthetic(1)
-    evaluation = judged(CocoDataset.from_file(path), results)
-    expected = evaluate(path, results)
-    assert evaluation.metrics == expected
-    assert overall(evaluation.count(np.ones((1, 8), int)))[0].tolist() == list(expected.values())
-    for key, metrics in evaluation.by_category.items():
-        alone = evaluate(path, results, category_ids=[key])
+    matched = matched_with(CocoDataset.from_file(path), results)
+    expected = average_precision(path, results)
+    assert matched.metrics == expected
+    assert overall(matched.measure(np.ones((1, 8), int)))[0].tolist() == list(expected.values())
+    for key, metrics in matched.by_category.items():
+        alone = average_precision(path, results, category_ids=[key])
         assert metrics == pytest.approx(alone, nan_ok=True)
         assert tuple(metrics) == METRICS
 
@@ -78,10 +78,10 @@ def test_draws_are_of_all_images_and_by_seed():
 
 def test_threads_change_nothing(synthetic):
     path, results = synthetic(2)
-    evaluation = judged(CocoDataset.from_file(path), results)
+    matched = matched_with(CocoDataset.from_file(path), results)
     weights = draws(8, 70, 3)
-    assert np.array_equal(resampled(evaluation, weights), evaluation.count(weights), equal_nan=True)
-    assert resampled(evaluation, weights[:0]).shape == (0, 4, 6)
+    assert np.array_equal(resampled(matched, weights), matched.measure(weights), equal_nan=True)
+    assert resampled(matched, weights[:0]).shape == (0, 4, 6)
 
 
 def test_interval_is_the_middle_95_percent():

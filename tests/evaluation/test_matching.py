@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from pycocotools import mask as reference
 
 from crispmask.coco import CocoDataset, mask_to_rle
 from crispmask.errors import DataError
-from crispmask.evaluation.matching import match_results, overlaps
+from crispmask.evaluation.matching import match_results
 
 SIZE = (40, 50)
 
@@ -46,10 +45,10 @@ def dataset(tmp_path) -> CocoDataset:
 
 
 def pairs(dataset: CocoDataset, results: list, **options) -> list[tuple[int, int]]:
-    return [(m.result, m.truth) for m in match_results(dataset, results, **options)]
+    return [(m.result, m.annotation) for m in match_results(dataset, results, **options)]
 
 
-def test_the_surest_detection_takes_the_object_and_the_next_goes_without(dataset):
+def test_the_detection_with_the_higher_score_matches_and_the_other_does_not(dataset):
     results = [record(square(0, 0), score=0.5), record(square(1, 0), score=0.9), record(square(20, 21), score=0.1)]
     assert pairs(dataset, results) == [(1, 0), (2, 1)]
 
@@ -74,12 +73,3 @@ def test_an_object_that_touches_nothing_never_matches(dataset):
 def test_an_unknown_image_is_named(dataset):
     with pytest.raises(DataError, match=r"result 0.*no image with the id 7"):
         match_results(dataset, [record(square(0, 0), score=0.9, image=7)])
-
-
-def test_overlaps_are_those_of_the_reference_and_one_for_equal_masks():
-    one, other = square(5, 5, 20), square(8, 9, 20)
-    runs = [reference.encode(np.asfortranarray(m, np.uint8)) for m in (one, other)]
-    area, boundary = overlaps(mask_to_rle(one), mask_to_rle(other), *SIZE)
-    assert area == pytest.approx(float(reference.iou([runs[0]], [runs[1]], [0])[0, 0]))
-    assert 0 < boundary < area
-    assert overlaps(mask_to_rle(one), mask_to_rle(one), *SIZE) == (1.0, 1.0)

@@ -19,8 +19,8 @@ from crispmask.coco import (
     write_results,
 )
 from crispmask.errors import DataError, ParamsError
-from crispmask.evaluation import evaluate
-from crispmask.evaluation.columns import truth_columns
+from crispmask.evaluation import average_precision
+from crispmask.evaluation.overlap import mask_overlaps
 
 NAMES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 
@@ -50,7 +50,7 @@ def same(ours, theirs) -> bool:
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
 def test_equals_pycocotools(synthetic, seed, iou_type):
     path, results = synthetic(seed)
-    ours = evaluate(path, results, iou_type)
+    ours = average_precision(path, results, iou_type)
     assert same(ours, pycocotools(path, results, iou_type))
     assert 0 < ours["AP"] < 1
 
@@ -93,7 +93,7 @@ def test_equals_the_peers_on_200_hard_little_sets(cheap, tmp_path, block):
         path.write_text(json.dumps(content))
         dataset = CocoDataset.from_file(path)
         for iou_type in ("segm", "bbox", "boundary")[: 2 if seed % 4 else 3]:
-            ours = evaluate(dataset, results, iou_type)
+            ours = average_precision(dataset, results, iou_type)
             assert same(ours, quick(content, results, iou_type)), (seed, iou_type)
             different.add(round(ours["AP"], 9))
     assert len(different) > 20
@@ -113,14 +113,14 @@ def test_equals_pycocotools_on_photos(shared_data):
         keys = ("image_id", "category_id")
         results.append({**{k: record[k] for k in keys}, "score": score, "bbox": box, "segmentation": encoded})
     for iou_type in ("segm", "bbox"):
-        assert same(evaluate(path, results, iou_type), pycocotools(path, results, iou_type))
+        assert same(average_precision(path, results, iou_type), pycocotools(path, results, iou_type))
     some = [image["id"] for image in content["images"][:40]]
     for key in ("images", "annotations"):
         content[key] = [r for r in content[key] if r.get("image_id", r["id"]) in some]
     for record in content["annotations"]:
         record["segmentation"] = segmentation_to_rle(record["segmentation"], *sizes[record["image_id"]])
     results = [record for record in results if record["image_id"] in some]
-    assert same(evaluate(path, results, "boundary", image_ids=some), quick(content, results, "boundary"))
+    assert same(average_precision(path, results, "boundary", image_ids=some), quick(content, results, "boundary"))
 
 
 def test_at_most_100_detections_of_an_image_and_category_count(tmp_path, cheap):
@@ -134,16 +134,16 @@ def test_at_most_100_detections_of_an_image_and_category_count(tmp_path, cheap):
         {"image_id": 3, "category_id": 1, "score": 0.9, "bbox": [100, 100, 9, 9], "segmentation": mask_to_rle(~mask)}
     ]
     right = {**wrong[0], "score": 0.5, "segmentation": mask_to_rle(mask)}
-    assert evaluate(tmp_path / "a.json", [*wrong * 99, right])["AP"] == pytest.approx(0.01)
-    assert evaluate(tmp_path / "a.json", [*wrong * 100, right])["AP"] == 0
+    assert average_precision(tmp_path / "a.json", [*wrong * 99, right])["AP"] == pytest.approx(0.01)
+    assert average_precision(tmp_path / "a.json", [*wrong * 100, right])["AP"] == 0
 
 
 def test_chosen_categories_and_images(synthetic):
     path, results = synthetic(11)
-    everything = evaluate(path, results)
-    chosen = evaluate(path, results, category_ids=[3])
+    everything = average_precision(path, results)
+    chosen = average_precision(path, results, category_ids=[3])
     assert same(chosen, pycocotools(path, results, "segm", category_ids=[3]))
-    some = evaluate(path, results, image_ids=[2, 5, 6])
+    some = average_precision(path, results, image_ids=[2, 5, 6])
     assert same(some, pycocotools(path, results, "segm", image_ids=[2, 5, 6]))
     assert len({everything["AP"], chosen["AP"], some["AP"]}) == 3
 
@@ -153,24 +153,24 @@ def test_perfect_and_none(synthetic):
     truth = json.loads(path.read_text())["annotations"]
     perfect = [{**record, "score": 0.9} for record in truth if not record["iscrowd"]]
     for iou_type in ("segm", "boundary", "bbox"):
-        assert evaluate(path, perfect, iou_type)["AP"] == pytest.approx(1)
-        assert evaluate(path, [], iou_type)["AP"] == 0
+        assert average_precision(path, perfect, iou_type)["AP"] == pytest.approx(1)
+        assert average_precision(path, [], iou_type)["AP"] == 0
 
 
 def test_files_and_records_and_a_data_set_agree(tmp_path, synthetic):
     path, results = synthetic(3)
     write_results(tmp_path / "results.json", results)
-    expected = evaluate(path, results)
-    assert evaluate(str(path), str(tmp_path / "results.json")) == expected
-    assert evaluate(CocoDataset.from_file(path), read_results(tmp_path / "results.json")) == expected
+    expected = average_precision(path, results)
+    assert average_precision(str(path), str(tmp_path / "results.json")) == expected
+    assert average_precision(CocoDataset.from_file(path), read_results(tmp_path / "results.json")) == expected
 
 
 def test_nothing_is_changed_or_printed(synthetic, capfd):
     path, results = synthetic(4)
     kept = copy.deepcopy(results)
-    first = evaluate(path, results)
+    first = average_precision(path, results)
     assert results == kept
-    assert evaluate(path, results) == first
+    assert average_precision(path, results) == first
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
 
@@ -178,12 +178,12 @@ def test_nothing_is_changed_or_printed(synthetic, capfd):
 def test_annotation_id_zero_counts(synthetic):
     """pycocotools takes id 0 for 'unmatched'; the score must not depend on how a file numbers its records."""
     path, results = synthetic(5)
-    expected = evaluate(path, results)
+    expected = average_precision(path, results)
     data = json.loads(path.read_text())
     for record in data["annotations"]:
         record["id"] -= 1
     path.write_text(json.dumps(data))
-    assert evaluate(path, results) == expected
+    assert average_precision(path, results) == expected
 
 
 def test_area_and_iscrowd_may_be_missing(synthetic):
@@ -191,66 +191,25 @@ def test_area_and_iscrowd_may_be_missing(synthetic):
     data = json.loads(path.read_text())
     data["annotations"] = [record for record in data["annotations"] if not record["iscrowd"]]
     path.write_text(json.dumps(data))
-    expected = evaluate(path, results)
+    expected = average_precision(path, results)
     for record in data["annotations"]:
         del record["area"], record["iscrowd"]
     path.write_text(json.dumps(data))
-    assert evaluate(path, results) == expected
+    assert average_precision(path, results) == expected
 
 
 def test_no_object_is_not_a_number(synthetic):
     path, results = synthetic(7)
-    assert np.isnan(evaluate(path, results, category_ids=[9])["AP"])
+    assert np.isnan(average_precision(path, results, category_ids=[9])["AP"])
     data = json.loads(path.read_text())
     data["annotations"] = []
     path.write_text(json.dumps(data))
-    assert all(np.isnan(value) for value in evaluate(path, results).values())
-
-
-def boundary_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """From the paper's definition: pixels of the mask within d of its contour, the image's edge being contour."""
-    from scipy.ndimage import binary_erosion
-
-    distance = max(1, round(0.02 * np.hypot(*a.shape)))
-    bands = [
-        mask & ~binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1] for mask in (a, b)
-    ]
-    return (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
-
-
-@pytest.mark.parametrize("size", [(375, 500), (225, 300), (90, 41), (17, 230), (3, 3), (1, 40)])
-def test_boundaries_follow_the_reference(size, tmp_path):
-    """Sizes whose 2 % of the diagonal end in a half, are below a pixel, or exceed a side; holes and parts."""
-    from scipy.ndimage import binary_erosion
-
-    random = np.random.default_rng(sum(size))
-    masks = [random.random(size) < share for share in (0.02, 0.5, 0.98, 1.1)]
-    block = np.ones(size, bool)
-    block[size[0] // 2, size[1] // 2] = block[0, 0] = False
-    masks += [block, np.roll(block, 7, axis=1), np.zeros(size, bool)]
-    content = {
-        "images": [{"id": 1, "file_name": "a.jpg", "height": size[0], "width": size[1]}],
-        "categories": [{"id": 1, "name": "person"}],
-        "annotations": [
-            {"id": k, "image_id": 1, "category_id": 1, "segmentation": mask_to_rle(mask), "iscrowd": 0}
-            for k, mask in enumerate(masks, start=1)
-        ],
-    }
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    ours = truth_columns(CocoDataset.from_file(tmp_path / "a.json"), [1], [1], masks=True, boxes=False).masks.boundaries
-    for k, mask in enumerate(masks):
-        pixels = np.zeros(mask.size, bool)
-        for s in range(ours.first[k], ours.first[k] + ours.count[k]):
-            pixels[ours.starts[s] : ours.ends[s]] = True
-        distance = max(1, round(0.02 * np.hypot(*size)))
-        inner = binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1]
-        assert np.array_equal(pixels.reshape(size[::-1]).T, mask & ~inner), k
-        assert ours.area[k] == (mask & ~inner).sum()
+    assert all(np.isnan(value) for value in average_precision(path, results).values())
 
 
 @pytest.mark.parametrize("shift", [1, 2, 3, 5])
 def test_boundary_follows_its_definition(tmp_path, shift):
-    """With one object and one detection, AP counts the thresholds that their boundary IoU reaches."""
+    """With one object and one detection, AP is the share of thresholds that their boundary IoU reaches."""
     truth = np.zeros((200, 240), bool)
     truth[40:160, 50:170] = True
     found = np.roll(truth, shift, axis=1)
@@ -263,15 +222,15 @@ def test_boundary_follows_its_definition(tmp_path, shift):
     }
     (tmp_path / "a.json").write_text(json.dumps(data))
     result = [{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": mask_to_rle(found)}]
-    reached = np.mean(boundary_iou(truth, found) >= np.arange(0.5, 0.96, 0.05) - 1e-9)
-    assert evaluate(tmp_path / "a.json", result, "boundary")["AP"] == pytest.approx(reached)
-    assert evaluate(tmp_path / "a.json", result, "segm")["AP"] >= reached
+    reached = np.mean(mask_overlaps(truth, found)[1] >= np.arange(0.5, 0.96, 0.05) - 1e-9)
+    assert average_precision(tmp_path / "a.json", result, "boundary")["AP"] == pytest.approx(reached)
+    assert average_precision(tmp_path / "a.json", result, "segm")["AP"] >= reached
 
 
 def test_real_annotations_score_perfectly_against_themselves(shared_data):
     path = shared_data / "penn_fudan" / "annotations" / "instances_val.json"
     records = [{**r, "score": 1.0} for r in json.loads(path.read_text())["annotations"]]
-    assert evaluate(path, records)["AP"] == pytest.approx(1)
+    assert average_precision(path, records)["AP"] == pytest.approx(1)
     mask = segmentation_to_mask(records[0]["segmentation"], *records[0]["segmentation"]["size"])
     assert mask.sum() == records[0]["area"]
 
@@ -279,11 +238,11 @@ def test_real_annotations_score_perfectly_against_themselves(shared_data):
 def test_bad_arguments(synthetic):
     path, results = synthetic(8)
     with pytest.raises(ParamsError, match="iou_type must be one of segm, boundary, bbox"):
-        evaluate(path, results, "mask")
+        average_precision(path, results, "mask")
     with pytest.raises(DataError, match=r"no category in .* with the id 5"):
-        evaluate(path, results, category_ids=[5])
+        average_precision(path, results, category_ids=[5])
     with pytest.raises(DataError, match=r"no image in .* with the id 500"):
-        evaluate(path, results, image_ids=[500])
+        average_precision(path, results, image_ids=[500])
 
 
 @pytest.mark.parametrize(
@@ -302,5 +261,5 @@ def test_bad_results_are_named(synthetic, change, iou_type, words):
     path, results = synthetic(9)
     results[2] = {**results[2], **change}
     with pytest.raises(DataError, match=words) as caught:
-        evaluate(path, results, iou_type)
+        average_precision(path, results, iou_type)
     assert "result 2" in str(caught.value)

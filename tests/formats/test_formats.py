@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from crispmask.coco import CocoDataset, mask_to_rle, read_results
 from crispmask.errors import CrispmaskError, DataError
-from crispmask.evaluation import evaluate
+from crispmask.evaluation import average_precision
 from crispmask.formats import FORMATS, Style, convert, guess
 from crispmask.formats.png import voc_palette
 
@@ -101,7 +101,7 @@ def test_coco_polygons(truth, photos):
 
 def test_results_are_those_that_evaluate_takes(truth, photos):
     there_and_back(truth, photos, "results")
-    assert evaluate(truth, truth.parent / "there" / "r.json")["AP"] > 0.99
+    assert average_precision(truth, truth.parent / "there" / "r.json")["AP"] > 0.99
     assert len(read_results(truth.parent / "there" / "r.json")) == 10
     (truth.parent / "there" / "images.json").write_text("{}")
     with pytest.raises(DataError, match="is about other images"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from crispmask.coco import CocoDataset, read_results, results_to_instances
 from crispmask.errors import DataError, ImageError, ModelError, ParamsError
-from crispmask.evaluation import evaluate
+from crispmask.evaluation import average_precision
 from crispmask.files import checksum
 from crispmask.image import read_image
 from crispmask.params import CRFParams
@@ -82,7 +82,7 @@ def test_ids_of_an_annotation_file(photos, tmp_path, blob_detector):
     # Categories go by name: the detector's person, 1, is the data set's 3; a train it does not know.
     assert {r["category_id"] for r in results} == {3}
     assert report.left_out == ("train",)
-    assert evaluate(gt, tmp_path / "out" / "results.json")  # is accepted
+    assert average_precision(gt, tmp_path / "out" / "results.json")  # is accepted
 
 
 def test_annotations_without_the_detector_s_categories(photos, tmp_path, blob_detector):

@@ -8,8 +8,9 @@ import pytest
 
 from crispmask.coco import CocoDataset, instances_to_results, read_results, results_to_instances
 from crispmask.errors import DataError, ParamsError
-from crispmask.evaluation import evaluate
-from crispmask.evaluation.matching import match_results, overlaps
+from crispmask.evaluation import average_precision
+from crispmask.evaluation.matching import match_results
+from crispmask.evaluation.overlap import overlaps
 from crispmask.image import read_image
 from crispmask.params import CRFParams
 from crispmask.refinement import refine_instances
@@ -36,11 +37,11 @@ def test_average_precision_is_that_of_evaluate(discs, objective):
     kind = "segm" if objective == "ap" else "boundary"
     for params, scores in zip(SETTINGS, task.measure(SETTINGS), strict=True):
         results = refined_results(discs, params)
-        assert scores.all == evaluate(discs.annotations, results, kind)["AP"]
+        assert scores.all == average_precision(discs.annotations, results, kind)["AP"]
         for fold, fitted, held_out in zip(task.folds, scores.fitted, scores.held_out, strict=True):
             others = set(task.photos) - set(fold)
-            assert held_out == evaluate(discs.annotations, results, kind, image_ids=fold)["AP"]
-            assert fitted == evaluate(discs.annotations, results, kind, image_ids=others)["AP"]
+            assert held_out == average_precision(discs.annotations, results, kind, image_ids=fold)["AP"]
+            assert fitted == average_precision(discs.annotations, results, kind, image_ids=others)["AP"]
 
 
 @pytest.mark.parametrize("objective", ["iou", "boundary-iou"])
@@ -52,7 +53,7 @@ def test_mean_overlaps_are_with_the_objects_matched_before_refinement(discs, obj
         results = refined_results(discs, params)
         values = {}
         for match in matches:
-            truth = dataset.annotations[match.image_id][match.truth]["segmentation"]
+            truth = dataset.annotations[match.image_id][match.annotation]["segmentation"]
             found = overlaps(results[match.result]["segmentation"], truth, *dataset.images[match.image_id].size)
             values.setdefault(match.image_id, []).append(found[objective == "boundary-iou"])
         assert scores.all == pytest.approx(np.mean([value for found in values.values() for value in found]))
@@ -107,8 +108,8 @@ def test_categories_that_no_detection_has_do_not_count(discs, tmp_path):
         truth["annotations"].append(square)
 
     [with_squares] = changed(discs, tmp_path, add_squares, objective="ap").measure([None])
-    assert with_squares.all == evaluate(discs.annotations, discs.results)["AP"]
-    assert evaluate(tmp_path / "truth.json", discs.results)["AP"] == with_squares.all / 2
+    assert with_squares.all == average_precision(discs.annotations, discs.results)["AP"]
+    assert average_precision(tmp_path / "truth.json", discs.results)["AP"] == with_squares.all / 2
 
 
 def test_refusals(discs, tmp_path):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from crispmask.cli.console import note, progress_bar, say
-from crispmask.cli.evaluate import measure, name_results
+from crispmask.cli.evaluate import AllCategories, Annotations, Categories, Seed, measure, name_results
 from crispmask.errors import ParamsError
 
 
@@ -16,19 +16,18 @@ def report(
     results: Annotated[
         list[str], typer.Argument(metavar="[NAME=]BEFORE.json [NAME=]AFTER.json", help="Two COCO results files.")
     ],
-    annotations: Annotated[
-        Path, typer.Option("-a", "--annotations", metavar="GT.json", help="COCO annotation file with the truth.")
-    ],
-    images: Annotated[Path, typer.Option("-i", "--images", metavar="DIR", help="Folder of the annotated photos.")],
+    annotations: Annotations,
+    images: Annotated[Path, typer.Option("-i", "--images", metavar="DIR", help="Folder of the annotated images.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="REPORT.html", help="The page.")],
-    category: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this category; repeatable.")] = None,
+    category: Categories = None,
+    all_categories: AllCategories = False,
     crops: Annotated[
         int, typer.Option(metavar="N", min=0, help="Show so many of the best and of the worst changes.")
     ] = 12,
     bootstrap: Annotated[
         int, typer.Option(metavar="N", min=0, help="Resample the images N times for 95 % intervals.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the resampling.")] = 0,
+    seed: Seed = 0,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="Title of the page.", show_default=False)] = None,
     megabytes: Annotated[
         float, typer.Option("--max-size", metavar="MB", help="Leave out crops that would make the page larger.")
@@ -36,22 +35,22 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about two results.
 
-    The page holds the table of average precision with intervals, how far the masks moved, by size and by category, and
-    the best and the worst changes as crops before, after and as annotated. It loads nothing from anywhere.
+    The page holds the table of average precision with intervals, the changes of IoU by size and by category, and crops
+    of the instances that gained and lost most, before, after and as annotated. It loads nothing from elsewhere.
     """
     named = name_results(results)
     if len(named) != 2:
         raise ParamsError(f"a report is about two results, before and after; got {len(named)}")
-    dataset, records, comparison = measure(annotations, named, category, bootstrap, seed)
+    sides, comparison = measure(annotations, named, category, all_categories, bootstrap, seed)
     from crispmask.evaluation.report import write_report
 
     with progress_bar("crop") as progress:
         task = progress.add_task("Drawing", total=None)
         done = write_report(
             output,
-            dataset,
+            sides.dataset,
             images,
-            records,
+            sides.records,
             comparison,
             crops=crops,
             megabytes=megabytes,

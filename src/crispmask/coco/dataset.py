@@ -117,6 +117,10 @@ class CocoDataset:
             raise DataError(f"{self.path} has no image {key!r}")
         return image
 
+    def find(self, file_name: str) -> CocoImage | None:
+        """The image of a file name; None where there is none."""
+        return self._by_name.get(file_name)
+
     def instances(self, image: int | str, crowds: bool = False) -> Instances:
         """The annotated objects of an image.
 

@@ -53,7 +53,7 @@ def results_to_instances(records: Sequence[Mapping[str, Any]], height: int, widt
 
     Args:
         records: as `instances_to_results` writes them; ``bbox`` may be missing (tight around the mask then), and
-            ``segmentation`` may be any COCO spelling.
+            ``segmentation`` may be in any of COCO's encodings.
         height: H of the image, pixels.
         width: W of the image, pixels.
 
@@ -100,6 +100,12 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} is not a COCO results file: it must hold a list of records")
     check_results(content, str(path))
     return content
+
+
+def images_file_beside(results: Path) -> Path | None:
+    """``images.json`` in the folder of a results file, which names the files of its image ids; None without one."""
+    path = results.with_name("images.json")
+    return path if path.is_file() else None
 
 
 def check_results(records: Iterable[Any], source: str) -> None:

@@ -1,9 +1,9 @@
-"""Masks in COCO's three spellings: compressed run-length encoding, plain run-length encoding, polygons.
+"""Masks in COCO's three encodings: compressed run-length encoding, plain run-length encoding, polygons.
 
-Everything is checked here before the C++ mask API sees it, because that trusts its input: a run too many writes
-beside the array, and a polygon corner at 1e9 asks for gigabytes.
+Everything is checked here before the C++ mask API of faster-coco-eval sees it, because that API trusts its input: with
+too many runs it writes outside of the array, and for a polygon corner at 1e9 it allocates gigabytes.
 
-Source: https://cocodataset.org/#format-data and the mask API of pycocotools, whose results these equal bit for bit.
+Source: https://cocodataset.org/#format-data and the mask API of pycocotools. The results are the same bit for bit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.coco.runs import decode_counts
 from crispmask.errors import DataError, ShapeError, ValueRangeError
 
 
@@ -66,14 +67,14 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int) -> NDArray[
     if isinstance(segmentation, Mapping):
         runs = _runs(segmentation, height, width)
     else:
-        runs = _decompress(segmentation_to_rle(segmentation, height, width)["counts"])
+        runs = decode_counts([segmentation_to_rle(segmentation, height, width)["counts"].encode("ascii")])[0]
     # Runs go down the columns and start with background.
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
 
 def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """A COCO segmentation in any spelling as compressed RLE, ready for JSON.
+    """A COCO segmentation in any encoding as compressed RLE, ready for JSON.
 
     Args and errors are those of `segmentation_to_mask`.
 
@@ -105,7 +106,10 @@ def _runs(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.int64]:
     if not isinstance(size, Sequence | np.ndarray) or list(size) != [height, width]:
         raise DataError(f"the RLE has size {size!r}, the image is [{height}, {width}] (height, width)")
     if isinstance(counts, str | bytes):
-        runs = _decompress(counts)
+        try:
+            runs, _ = decode_counts([counts.encode("ascii") if isinstance(counts, str) else counts])
+        except UnicodeEncodeError:
+            raise DataError("the compressed RLE holds characters other than ASCII") from None
     elif isinstance(counts, Sequence | np.ndarray):
         if not all(isinstance(run, int | np.integer) and not isinstance(run, bool) for run in counts):
             raise DataError("the RLE counts must be whole numbers")
@@ -119,37 +123,6 @@ def _runs(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.int64]:
     if runs.sum() != height * width:
         raise DataError(f"the RLE covers {runs.sum()} pixels, the image has {height * width} ({height} x {width})")
     return runs
-
-
-def _decompress(counts: str | bytes) -> NDArray[np.int64]:
-    """Run lengths of a compressed RLE: int64 (n,), possibly negative where the string is damaged.
-
-    Each character holds 6 bits above '0': five of the number, lowest first, and one that says whether more follow;
-    the sign is bit 4 of the last. From the fourth run on, a number is the difference to the run two before.
-    """
-    try:
-        codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64)
-    except UnicodeEncodeError:
-        raise DataError("the compressed RLE holds characters other than ASCII") from None
-    codes -= 48
-    if not len(codes):
-        return np.zeros(0, np.int64)
-    if codes.min() < 0 or codes.max() > 63:
-        raise DataError("the compressed RLE holds characters that do not belong there")
-    last = codes & 32 == 0
-    if not last[-1]:
-        raise DataError("the compressed RLE is cut short")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if (ends - starts).max() > 6:  # seven characters hold 35 bits, more than any image has pixels
-        raise DataError("the compressed RLE holds a run longer than any image")
-    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
-    negative = codes[ends] & 16 != 0
-    numbers[negative] -= np.int64(1) << (5 * (place[ends[negative]] + 1))
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
 
 
 def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
@@ -170,7 +143,7 @@ def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
             raise DataError(f"polygon {k} has {len(points) // 2} points and needs at least 3")
         if not np.isfinite(points).all():
             raise DataError(f"polygon {k} has a coordinate that is NaN or infinite")
-        # Annotators overshoot the edge by a little; the C++ code walks every edge pixel by pixel, also outside.
+        # Annotated points may lie a little outside; the C++ code visits every pixel of an edge, also those outside.
         xs, ys = points[0::2], points[1::2]
         if xs.min() < -width or xs.max() > 2 * width or ys.min() < -height or ys.max() > 2 * height:
             raise DataError(f"polygon {k} leaves the image of {height}x{width} pixels by more than its size")

@@ -1,10 +1,9 @@
-"""The loops of COCO's evaluation: run lengths, overlaps, boundaries, matches, precision.
+"""The loops of COCO's evaluation: overlaps, boundaries, matches, average precision.
 
-Masks are stretches of pixels: int64 [start, end) of the image's pixels counted down the columns, as in COCO's run
-lengths, ascending and without overlap. Mask i has the stretches first[i] ... first[i] + count[i] - 1.
+Masks are runs of pixels, in flat arrays: see `crispmask.coco.runs.MaskRuns`.
 
-Arithmetic and order are pycocotools', so that results are equal to the last bit; see `cocoeval.py` and `maskApi.c`
-there.
+Arithmetic and order are those of pycocotools, so that results are equal to the last bit; see ``cocoeval.py`` and
+``maskApi.c`` there.
 """
 
 from __future__ import annotations
@@ -15,93 +14,34 @@ from crispmask.runtime import jit
 
 EPS = float(np.spacing(1))
 
-FALSE, TRUE, IGNORED = 0, 1, 2
+FALSE_POSITIVE, TRUE_POSITIVE, IGNORED = 0, 1, 2
 
 
 @jit
-def decode(text, offsets, pixels, starts, ends, first, count):
-    """Stretches of compressed run lengths, and the number of the first mask that is damaged, or -1.
+def boundaries(starts, ends, first, count, heights, width):
+    """The masks' boundaries: the pixels within a distance d of the outside, in the chessboard metric.
+
+    What lies beyond the image is outside.
 
     Args:
-        text: uint8, the counts of all masks one after the other; offsets: int64 (N + 1,) where each begins.
-        pixels: int64 (N,) H * W.
-        starts, ends, first, count: filled; n characters make n // 2 stretches at most.
-    """
-    place = 0
-    for i in range(len(pixels)):
-        first[i] = place
-        n, total, before, last = 0, np.int64(0), np.int64(0), np.int64(0)
-        k = offsets[i]
-        while k < offsets[i + 1]:
-            value, shift, more = np.int64(0), 0, True
-            while more:
-                if k == offsets[i + 1] or shift > 30:
-                    return i
-                code = np.int64(text[k]) - 48
-                if code < 0 or code > 63:
-                    return i
-                value |= (code & 31) << shift
-                more = (code & 32) != 0
-                shift += 5
-                if not more and code & 16:
-                    value -= np.int64(1) << shift
-                k += 1
-            # From the fourth run on, a number is the difference to the run two before.
-            run = value + before if n > 2 else value
-            if run < 0 or total + run > pixels[i]:
-                return i
-            if n % 2 and run:
-                if place > first[i] and ends[place - 1] == total:  # nothing lay between them
-                    place -= 1
-                else:
-                    starts[place] = total
-                ends[place] = total + run
-                place += 1
-            total += run
-            before, last = last, run
-            n += 1
-        if total != pixels[i]:
-            return i
-        count[i] = place - first[i]
-    return -1
-
-
-@jit
-def areas(starts, ends, first, count, out):
-    """Pixels of every mask: float64 (N,)."""
-    for i in range(len(first)):
-        total = 0
-        for k in range(first[i], first[i] + count[i]):
-            total += ends[k] - starts[k]
-        out[i] = total
-
-
-@jit
-def boundaries(starts, ends, first, count, heights, widths, out_first, out_count):
-    """Stretches of the masks' boundaries: the pixels within d of the outside, in the chessboard metric.
-
-    d is 2 % of the image's diagonal; what lies beyond the image is outside (Cheng et al., CVPR 2021).
-
-    Args:
-        out_first, out_count: filled as first and count of the boundaries.
+        heights: int64 (N,) of the images; width: int64 (N,), d of each mask, pixels.
 
     Returns:
-        starts, ends of the boundaries.
+        starts, ends of the boundaries' runs, and int64 (N,) how many each has.
     """
     capacity, place = 1024, 0
+    out_count = np.zeros(len(first), np.int64)
     out_starts, out_ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
     for i in range(len(first)):
-        out_first[i], out_count[i] = place, 0
         if count[i] == 0:
             continue
-        h, w = heights[i], widths[i]
-        d = max(1, int(np.rint(0.02 * np.sqrt(float(h * h + w * w)))))  # halves to even, as the paper's code
+        h, d, before = heights[i], width[i], place
         begin, end = first[i], first[i] + count[i]
         x0, x1 = starts[begin] // h, (ends[end - 1] - 1) // h
         # Of each row: the last column whose pixels up to d above and below are all inside, and the first of its run;
         # and the last column in which the pixel is no boundary.
         seen, since, deep = np.full(h, -2), np.zeros(h, np.int64), np.full(h, -1)
-        ahead, behind = begin, begin  # stretches that enter at column x, and leave at x - d
+        ahead, behind = begin, begin  # runs that enter at column x, and leave at x - d
         for x in range(x0, x1 + d + 1):
             while ahead < end and starts[ahead] < (x + 1) * h:
                 top = max(starts[ahead] - x * h, 0)
@@ -138,13 +78,13 @@ def boundaries(starts, ends, first, count, heights, widths, out_first, out_count
                 if ends[behind] > (column + 1) * h:
                     break
                 behind += 1
-        out_count[i] = place - out_first[i]
-    return out_starts[:place].copy(), out_ends[:place].copy()
+        out_count[i] = place - before
+    return out_starts[:place].copy(), out_ends[:place].copy(), out_count
 
 
 @jit
 def common(starts, ends, i, n, other_starts, other_ends, j, m):
-    """Pixels that n stretches from i on and m stretches from j on share."""
+    """Pixels that n runs from run i on and m runs from run j on share."""
     total, last_i, last_j = 0, i + n, j + m
     while i < last_i and j < last_j:
         low, high = max(starts[i], other_starts[j]), min(ends[i], other_ends[j])
@@ -159,7 +99,7 @@ def common(starts, ends, i, n, other_starts, other_ends, j, m):
 
 @jit
 def mask_ious(found, truth, pairs, crowd, out):
-    """IoU of pairs of masks; with a crowd, the share of the detection that lies in it.
+    """IoU of pairs of masks; with a crowd, the share of the detection that lies inside it.
 
     Args:
         found, truth: (starts, ends, first, count, area) of the two sides.
@@ -194,33 +134,34 @@ def box_ious(found, truth, pairs, crowd, out):
 
 
 @jit
-def match(groups, ious, area, truth_area, crowd, thresholds, ranges, place, verdicts):
-    """Which detections are true, false, or do not count, for every size class and IoU threshold.
+def match(groups, ious, counted, crowd, thresholds, partner):
+    """The object that each detection matches, for every size class and IoU threshold.
+
+    In the order of descending score, a detection takes the object with the highest IoU, at least the threshold, that no
+    detection before it took. Objects that count go before those that do not, and a crowd can be taken many times.
 
     Args:
-        groups: int64 (G, 5): for an image and category, the first detection and their number (the surest first), the
-            first object and their number, and the first of their IoUs, a row for each detection.
-        ious: float64, of all groups; area: float64 of detections; truth_area, crowd: of objects.
-        thresholds: float64 (T,); ranges: float64 (A, 2), both ends included.
-        place: int64, where each detection's verdicts go.
-        verdicts: uint8 (A, T, detections), filled.
+        groups: int64 (G, 5): for an image and category, the first detection and their number, in the order of
+            descending score; the first object and their number; and the place of the first of their IoUs, which are a
+            row for each detection.
+        ious: float64, of all groups.
+        counted: uint8 (objects, A), 1 where an object counts in a size class; crowd: uint8 (objects,).
+        thresholds: float64 (T,).
+        partner: int64 (A, T, detections), filled with numbers of objects, -1 for none.
     """
     most = 0
     for g in range(len(groups)):
         most = max(most, groups[g, 3])
-    order, ignored = np.empty(most, np.int64), np.empty(most, np.bool_)
-    taken = np.empty(most, np.bool_)
+    order, taken = np.empty(most, np.int64), np.empty(most, np.bool_)
     for g in range(len(groups)):
         d0, nd, t0, nt, p0 = groups[g]
-        for a in range(len(ranges)):
-            low, high = ranges[a]
+        for a in range(counted.shape[1]):
             # Objects that count come first, each kind in the order of the file.
             n = 0
-            for skipped in (False, True):
+            for counts in (1, 0):
                 for j in range(nt):
-                    size = truth_area[t0 + j]
-                    if (crowd[t0 + j] != 0 or size < low or size > high) == skipped:
-                        order[n], ignored[n] = j, skipped
+                    if counted[t0 + j, a] == counts:
+                        order[n] = j
                         n += 1
             for t in range(len(thresholds)):
                 taken[:nt] = False
@@ -228,39 +169,38 @@ def match(groups, ious, area, truth_area, crowd, thresholds, ranges, place, verd
                     best, chosen = min(thresholds[t], 1 - 1e-10), -1
                     for k in range(nt):
                         j = order[k]
-                        if taken[k] and not crowd[t0 + j]:
+                        if taken[j] and not crowd[t0 + j]:
                             continue
-                        if chosen > -1 and not ignored[chosen] and ignored[k]:
+                        if chosen >= 0 and counted[t0 + chosen, a] and not counted[t0 + j, a]:
                             break
                         if ious[p0 + i * nt + j] < best:
                             continue
-                        best, chosen = ious[p0 + i * nt + j], k
-                    if chosen > -1:
+                        best, chosen = ious[p0 + i * nt + j], j
+                    if chosen >= 0:
                         taken[chosen] = True
-                        verdict = IGNORED if ignored[chosen] else TRUE
+                        partner[a, t, d0 + i] = t0 + chosen
                     else:
-                        outside = area[d0 + i] < low or area[d0 + i] > high
-                        verdict = IGNORED if outside else FALSE
-                    verdicts[a, t, place[d0 + i]] = verdict
+                        partner[a, t, d0 + i] = -1
 
 
 @jit
-def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recalls, out):
+def average_precision(bounds, outcome, image, tie, object_category, object_image, weights, recalls, out):
     """Average precision when every image counts `weights` times, as if it were that many images.
 
     Args:
-        bounds: int64 (K + 1,), where each category's detections begin, the surest first.
-        verdicts: uint8 (A, T, detections) of `match`; image: int64 (detections,).
-        tie: int64 (detections,), for the first of several detections of an image with one score, the end of them;
-            copies of the image come one after the other, so the whole run repeats.
-        wanted: int64 (objects, A), the category of each object that counts, else -1; wanted_image: int64 (objects,).
+        bounds: int64 (K + 1,), where each category's detections begin, in the order of descending score.
+        outcome: uint8 (A, T, detections): false positive, true positive or ignored; image: int64 (detections,).
+        tie: int64 (detections,), for the first of several detections of one image and score, the end of them; copies
+            of the image come one after the other, so all of them repeat together.
+        object_category: int64 (objects, A), the category of each object that counts, else -1.
+        object_image: int64 (objects,).
         weights: int64 (B, images).
         recalls: float64 (R,), where precision is read.
         out: float64 (B, K, A, T), filled; NaN where no object counts.
     """
-    categories, sizes, thresholds = len(bounds) - 1, verdicts.shape[0], verdicts.shape[1]
+    categories, sizes, thresholds = len(bounds) - 1, outcome.shape[0], outcome.shape[1]
     objects = np.empty((categories, sizes), np.int64)
-    trues, height = np.empty(verdicts.shape[2], np.int64), np.empty(verdicts.shape[2], np.float64)
+    trues, height = np.empty(outcome.shape[2], np.int64), np.empty(outcome.shape[2], np.float64)
     for b in range(len(weights)):
         weight = weights[b]
         most = 0
@@ -269,10 +209,10 @@ def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recal
         if most > len(trues):
             trues, height = np.empty(most, np.int64), np.empty(most, np.float64)
         objects[:] = 0
-        for j in range(len(wanted)):
+        for j in range(len(object_category)):
             for a in range(sizes):
-                if wanted[j, a] >= 0:
-                    objects[wanted[j, a], a] += weight[wanted_image[j]]
+                if object_category[j, a] >= 0:
+                    objects[object_category[j, a], a] += weight[object_image[j]]
         for k in range(categories):
             for a in range(sizes):
                 if objects[k, a] == 0:
@@ -288,10 +228,9 @@ def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recal
                             repeats, step = copies, 1
                         for _ in range(repeats):
                             for i in range(j, end):
-                                verdict = verdicts[a, t, i]
-                                if verdict == FALSE:
+                                if outcome[a, t, i] == FALSE_POSITIVE:
                                     false += step
-                                elif verdict == TRUE:
+                                elif outcome[a, t, i] == TRUE_POSITIVE:
                                     true += step
                                     trues[n], height[n] = true, true / (false + true + EPS)
                                     n += 1
@@ -306,25 +245,3 @@ def precision(bounds, verdicts, image, tie, wanted, wanted_image, weights, recal
                             break
                         total += height[i]
                     out[b, k, a, t] = total / len(recalls)
-
-
-@jit
-def pair(groups, ious, crowd, least, partner):
-    """The object that each detection takes: the one with the highest IoU that no surer detection took, crowds apart.
-
-    Args:
-        groups, ious, crowd: as in `match`; least: IoU that a pair needs.
-        partner: int64 (detections,), filled with rows of objects, -1 for none.
-    """
-    taken = np.zeros(len(crowd), np.bool_)
-    for g in range(len(groups)):
-        d0, nd, t0, nt, p0 = groups[g]
-        for i in range(nd):
-            best, chosen = 0.0, -1
-            for j in range(nt):
-                iou = ious[p0 + i * nt + j]
-                if iou > best and iou >= least and not taken[t0 + j] and not crowd[t0 + j]:
-                    best, chosen = iou, t0 + j
-            partner[d0 + i] = chosen
-            if chosen >= 0:
-                taken[chosen] = True

@@ -1,9 +1,9 @@
-"""How far a difference would move on other photos: the paired bootstrap over images.
+"""How much a difference would vary on other images: the paired bootstrap over images.
 
-The images of the data set are drawn anew, with replacement, as many as there are; both results are counted on the
-same draw, and the difference is taken. Over many draws the differences spread as they would over data sets of this
-size (B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13: the percentile interval).
-Nothing is compared anew: `Evaluation.count` weighs the images.
+The images of the data set are drawn at random, with replacement, as many as there are; both results are measured on the
+same draw, and the difference is taken. The differences of many draws vary as they would over data sets of this size
+(B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13: the percentile interval). Nothing is
+matched again: `MatchedDetections.measure` weights the images.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.evaluation.metrics import Evaluation
+from crispmask.evaluation.metrics import MatchedDetections
 
 LEVEL = 0.95
-# Draws that a thread counts at a time: few enough to share the work evenly.
 _BLOCK = 32
+"""Draws that a thread measures at a time: few enough to share the work evenly."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the middle 95 % of the resampled differences lie; NaN where no draw gave a difference."""
+    """The range of the middle 95 % of the resampled differences; NaN where no draw gave a difference."""
 
     low: float
     high: float
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the sign of the difference is beyond the chance of the draw."""
+        """Whether the draws, but for 5 % of them, agree on the sign of the difference."""
         return self.low > 0 or self.high < 0
 
 
@@ -42,13 +42,13 @@ def draws(images: int, n: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=n).astype(np.int64)
 
 
-def resampled(evaluation: Evaluation, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`Evaluation.count` of all draws, shared among threads: float64 (n, K, 6)."""
+def resampled(matched: MatchedDetections, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`MatchedDetections.measure` of all draws, in several threads: float64 (n, K, 6)."""
     blocks = [weights[k : k + _BLOCK] for k in range(0, len(weights), _BLOCK)]
     if not blocks:
-        return evaluation.count(weights)
+        return matched.measure(weights)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(evaluation.count, blocks)))
+        return np.concatenate(list(pool.map(matched.measure, blocks)))
 
 
 def interval(differences: NDArray[np.float64], level: float = LEVEL) -> Interval:

@@ -1,8 +1,8 @@
-"""Records as columns: what evaluation needs of annotations or detections, checked, in the order in which it is used."""
+"""Records as columns: what evaluation needs of annotations and detections, checked and sorted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,52 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.rle import segmentation_to_rle
+from crispmask.coco.rle import check_segmentation, segmentation_to_rle
+from crispmask.coco.runs import MaskRuns
 from crispmask.errors import DataError
+from crispmask.evaluation.overlap import boundaries
 
-# COCO counts so many detections of an image and category, the surest.
 MOST_DETECTIONS = 100
-
-
-@dataclass(frozen=True, eq=False)
-class Masks:
-    """Masks as stretches of pixels; see `crispmask.evaluation._kernels`.
-
-    Attributes:
-        starts, ends: int64, the pixels [start, end) counted down the columns.
-        first, count: int64 (N,), where each mask's stretches begin, and their number.
-        area: float64 (N,), pixels.
-        heights, widths: int64 (N,), of the images.
-    """
-
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    first: NDArray[np.int64]
-    count: NDArray[np.int64]
-    area: NDArray[np.float64]
-    heights: NDArray[np.int64]
-    widths: NDArray[np.int64]
-
-    @property
-    def stretches(self) -> tuple[NDArray[Any], ...]:
-        """What the kernels compare."""
-        return self.starts, self.ends, self.first, self.count, self.area
-
-    @cached_property
-    def boundaries(self) -> Masks:
-        """The boundaries of all masks, 2 % of the image's diagonal wide."""
-        from crispmask.evaluation import _kernels
-
-        first, count, area = np.empty_like(self.first), np.empty_like(self.count), np.empty_like(self.area)
-        shape = self.heights, self.widths
-        starts, ends = _kernels.boundaries(self.starts, self.ends, self.first, self.count, *shape, first, count)
-        _kernels.areas(starts, ends, first, count, area)
-        return Masks(starts, ends, first, count, area, *shape)
+"""COCO counts so many detections of an image and category, those of the highest scores."""
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Annotations, or detections, by image and category; detections the surest first.
+    """Annotations, or detections, sorted by image and category, detections then by descending score.
 
     Attributes:
         number: int64 (N,), which record each row is: of the results, or of all annotations in the images' order.
@@ -66,6 +32,7 @@ class Columns:
         area: float64 (N,), as annotated, NaN where it is not.
         boxes: float64 (N, 4) [x, y, width, height] in pixels, or None if not asked for.
         masks: or None if not asked for.
+        boundaries: of the masks.
     """
 
     number: NDArray[np.int64]
@@ -74,10 +41,15 @@ class Columns:
     crowd: NDArray[np.uint8]
     area: NDArray[np.float64]
     boxes: NDArray[np.float64] | None
-    masks: Masks | None
+    masks: MaskRuns | None
+
+    @cached_property
+    def boundaries(self) -> MaskRuns:
+        assert self.masks is not None
+        return boundaries(self.masks)
 
 
-def truth_columns(
+def annotation_columns(
     dataset: CocoDataset, categories: Sequence[int], images: Sequence[int], *, masks: bool, boxes: bool
 ) -> Columns:
     """The annotations of some categories and images.
@@ -136,7 +108,7 @@ def detection_columns(
         i, k = row.get(record["image_id"]), column.get(record["category_id"])
         if i is None and record["image_id"] not in dataset.images:
             raise DataError(f"{source}: result {n}: {dataset.path} has no image with the id {record['image_id']!r}")
-        # Detectors find what the ground truth does not name; pycocotools leaves those out as well.
+        # Detections of categories that the ground truth does not have are left out, as in pycocotools.
         if i is not None and k is not None and record["score"] >= min_score:
             number.append(n)
             group.append(i * len(categories) + k)
@@ -155,7 +127,7 @@ def detection_columns(
 
 
 def grouped(truth: NDArray[np.int64], found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which rows meet, from the groups of both sides.
+    """Which detections and objects are of one image and category.
 
     Returns:
         int64 (G, 5) for each image and category with detections, as `_kernels.match` takes them; and every pair of rows
@@ -206,37 +178,27 @@ def _boxes(chosen: list[Mapping[str, Any]], where: Any) -> NDArray[np.float64]:
     return np.array(found, np.float64).reshape(-1, 4)
 
 
-def _masks(dataset: CocoDataset, chosen: list[Mapping[str, Any]], where: Any) -> Masks:
-    from crispmask.evaluation import _kernels
-
+def _masks(dataset: CocoDataset, chosen: list[Mapping[str, Any]], where: Any) -> MaskRuns:
     sizes = [dataset.images[record["image_id"]].size for record in chosen]
-    text = []
+    counts = []
     for k, (record, (height, width)) in enumerate(zip(chosen, sizes, strict=True)):
         rle = record.get("segmentation")
-        # Compressed runs, the usual case, are checked all at once below.
+        # Compressed RLE, the usual case, is checked below, all records at once.
         if not isinstance(rle, dict) or not isinstance(rle.get("counts"), str) or rle.get("size") != [height, width]:
-            rle = _rle(rle, height, width, where(k))
-        counts = rle["counts"]
-        if not counts.isascii():
-            _rle(rle, height, width, where(k))
-        text.append(counts.encode("ascii"))
-    offsets = np.concatenate(([0], np.cumsum([len(counts) for counts in text]))).astype(np.int64)
+            rle = _checked(segmentation_to_rle, rle, height, width, where(k))
+        counts.append(rle["counts"])
     shape = np.array(sizes, np.int64).reshape(-1, 2)
-    starts, ends = (np.empty(offsets[-1] // 2 + 1, np.int64) for _ in range(2))
-    first, count = (np.empty(len(text), np.int64) for _ in range(2))
-    joined = np.frombuffer(b"".join(text), np.uint8)
-    damaged = _kernels.decode(joined, offsets, shape[:, 0] * shape[:, 1], starts, ends, first, count)
-    if damaged >= 0:
-        height, width = sizes[damaged]
-        _rle(chosen[damaged].get("segmentation"), height, width, where(damaged))
-        raise DataError(f"{where(damaged)}: the RLE is damaged")
-    area = np.empty(len(text), np.float64)
-    _kernels.areas(starts, ends, first, count, area)
-    return Masks(starts, ends, first, count, area, np.ascontiguousarray(shape[:, 0]), np.ascontiguousarray(shape[:, 1]))
-
-
-def _rle(segmentation: Any, height: int, width: int, where: str) -> dict[str, Any]:
     try:
-        return segmentation_to_rle(segmentation, height, width)
+        return MaskRuns.from_counts([text.encode("ascii") for text in counts], shape[:, 0], shape[:, 1])
+    except (DataError, UnicodeEncodeError):
+        for k, (record, (height, width)) in enumerate(zip(chosen, sizes, strict=True)):
+            _checked(check_segmentation, record.get("segmentation"), height, width, where(k))
+        raise
+
+
+def _checked(check: Callable[..., Any], segmentation: Any, height: int, width: int, where: str) -> Any:
+    """The result of a check of a segmentation; its DataError begins with `where`."""
+    try:
+        return check(segmentation, height, width)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None

@@ -1,14 +1,11 @@
-"""Several results against one ground truth: every metric of each, and what changed from the first to the others.
-
-`compare` measures; how it is shown is up to the command line and the report.
-"""
+"""Several results against one ground truth: every metric of each, and the changes from the first to the others."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +14,16 @@ from crispmask.coco.dataset import CocoDataset
 from crispmask.errors import ParamsError
 from crispmask.evaluation import bootstrap
 from crispmask.evaluation.bootstrap import Interval
-from crispmask.evaluation.columns import Columns, detection_columns, truth_columns
-from crispmask.evaluation.matching import partners
-from crispmask.evaluation.metrics import METRICS, IouType, judge, known_ids, overall
+from crispmask.evaluation.columns import Columns, annotation_columns, detection_columns
+from crispmask.evaluation.matching import match_objects
+from crispmask.evaluation.metrics import METRICS, IouType, known_ids, match_detections, overall
+from crispmask.evaluation.overlap import pair_ious
 
-MIN_IOU = 0.5
+if TYPE_CHECKING:
+    import pandas
+
 MATCHED = ("IoU", "boundary IoU")
-# What `Comparison` tells of a result: AP of three kinds, and the mean overlaps of matched instances.
+# What `Comparison` holds for a result: AP of three kinds, and the mean overlaps of the matched instances.
 KINDS: dict[str, tuple[str, ...]] = {"segm": METRICS, "boundary": METRICS, "bbox": METRICS, "matched": MATCHED}
 
 
@@ -32,8 +32,8 @@ class Value:
     """A metric of a result.
 
     Attributes:
-        value: a fraction in [0, 1], NaN where nothing defines it.
-        change: minus that of the first result; None for the first.
+        value: a fraction in [0, 1], NaN where it is not defined.
+        change: the value minus that of the first result; None for the first.
         interval: of the change, None without a bootstrap.
     """
 
@@ -41,13 +41,27 @@ class Value:
     change: float | None = None
     interval: Interval | None = None
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is a change, and one that is not 0.0 in percentage points with one decimal."""
+        return self.change is not None and abs(self.change) >= SMALLEST_CHANGE
+
+    @property
+    def significant(self) -> bool:
+        """Whether it `changed` and the interval of the change leaves out 0."""
+        return self.changed and self.interval is not None and self.interval.excludes_zero
+
+
+_NAMED = 10  # categories that a note names
+SMALLEST_CHANGE = 0.0005
+"""Smaller changes are 0.0 percentage points; a mask with a smaller change of IoU is the same but for a pixel or two."""
 
 Metrics = Mapping[str, Mapping[str, Value]]  # by kind and metric, as in KINDS
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Annotated objects that the first result found, with the mask that each result gives them.
+    """Annotated objects that the first result matches, with the mask that each result gives them.
 
     Attributes:
         image_id, category_id: int64 (n,).
@@ -71,24 +85,28 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` found.
+    """The metrics of one or several results. Its text, as `print` shows it, is the table of all categories.
 
     Attributes:
-        names: of the results, the first the one that others are compared with.
+        names: of the results; the others are compared with the first.
         images: how many there are.
         labels: the categories' names by id, made different where two are the same.
+        left_out: names by id of the categories that have annotated objects but no detection in any of the results, and
+            that are left out of everything else here.
         objects: how many annotated objects each category id has, crowds left out.
         detections: how many detections of these images and categories each result has.
-        overall: by result, kind and metric (`KINDS`; without ``bbox`` where a result or the annotations have no boxes
-            at all).
+        overall: by result, kind and metric (`KINDS`; without ``bbox`` where a result or the annotations have no
+            boxes).
         by_category: by category id, result, kind and metric.
         pairs: the matched instances.
         resamples, seed: of the bootstrap; 0 resamples means that there was none.
+        notes: sentences about what is unusual in the results, such as images without detections.
     """
 
     names: tuple[str, ...]
     images: int
     labels: Mapping[int, str]
+    left_out: Mapping[int, str]
     objects: Mapping[int, int]
     detections: Mapping[str, int]
     overall: Mapping[str, Metrics]
@@ -96,11 +114,40 @@ class Comparison:
     pairs: Pairs
     resamples: int
     seed: int
+    notes: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> list[str]:
         """The kinds that were measured."""
         return list(self.overall[self.names[0]])
+
+    def __str__(self) -> str:
+        from crispmask.evaluation.tables import as_text
+
+        return as_text(self)
+
+    def to_dict(self, per_class: bool = True) -> dict[str, Any]:
+        """Everything as plain dictionaries that JSON can hold: fractions, None where undefined.
+
+        Args:
+            per_class: whether to include each category by itself.
+        """
+        from crispmask.evaluation.tables import as_dict
+
+        return as_dict(self, per_class)
+
+    def to_pandas(self, per_class: bool = True) -> pandas.DataFrame:
+        """A table with one row for each number: class ("" for all), result, kind, metric, value, change, low, high.
+
+        Args:
+            per_class: whether to include each category by itself.
+
+        Raises:
+            CrispmaskError: pandas is not installed.
+        """
+        from crispmask.evaluation.tables import as_data_frame
+
+        return as_data_frame(self, per_class)
 
 
 def compare(
@@ -108,26 +155,29 @@ def compare(
     results: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     category_ids: Iterable[int] | None = None,
+    all_categories: bool = False,
     resamples: int = 0,
     seed: int = 0,
     sources: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Comparison:
     """Measure results side by side.
 
-    The matched instances are those of the first result: each of its detections, the surest first, takes the object of
-    its category with the highest mask IoU that is left, if that is 0.5 or more. In a result with the same detections
-    (equal image, category and score at each place, as a refinement has them) the mask at the same place is taken.
-    In any other result it is the one that this result matches with the object by the same rule, and objects that it
-    does not match are left out for all.
+    The matched instances are the objects that the first result matches with a mask IoU of at least 0.5
+    (`crispmask.evaluation.matching.match_results`). In a result with the same detections (equal image, category and
+    score at each place, as after a refinement) an object's mask is the one at the same place. In any other result it is
+    the mask that this result matches with the object, and objects that it does not match are left out for all.
 
     Args:
         dataset: the ground truth.
         results: records by name, checked by `crispmask.coco.read_results`.
-        category_ids: only these; by default all of the data set.
+        category_ids: only these; by default those of which at least one of the results has a detection.
+        all_categories: by default, take all categories of the data set instead.
         resamples: draws of the paired bootstrap over images; 0 for none.
         seed: of the draws.
         sources: what each result is called in errors; by default its name.
+        notes: sentences that the comparison keeps, before its own.
         on_step: called with a few words before each part of the work.
 
     Raises:
@@ -138,12 +188,16 @@ def compare(
         raise ParamsError("there is nothing to compare: give at least one result")
     if resamples < 0 or seed < 0:
         raise ParamsError("the number of resamples and the seed cannot be negative")
+    detected = {record["category_id"] for records in results.values() for record in records}
+    if category_ids is None and not all_categories:
+        category_ids = [key for key in dataset.categories if key in detected] or None
     categories = known_ids(category_ids, dataset.categories, f"category in {dataset.path}")
+    left_out = {} if all_categories else _left_out(dataset, categories, detected)
     images = list(dataset.images)
     annotated = [record for records in dataset.annotations.values() for record in records]
     boxes = all(not side or any(r.get("bbox") is not None for r in side) for side in (annotated, *results.values()))
     on_step("Decoding the masks")
-    truth = truth_columns(dataset, categories, images, masks=True, boxes=boxes)
+    truth = annotation_columns(dataset, categories, images, masks=True, boxes=boxes)
     sides = {
         name: detection_columns(
             dataset, records, categories, images, (sources or {}).get(name, name), masks=True, boxes=boxes
@@ -157,16 +211,16 @@ def compare(
     for name, found in sides.items():
         for kind in kinds:
             on_step(f"Comparing the {kind} of {name}")
-            evaluation = judge(truth, found, kind, categories, len(images))
-            objects = evaluation.objects
+            matched = match_detections(truth, found, kind, categories, len(images))
+            objects = matched.objects
             tables[name][kind] = _with_overall(
-                np.concatenate([evaluation.count(), bootstrap.resampled(evaluation, weights)])
+                np.concatenate([matched.measure(), bootstrap.resampled(matched, weights)])
             )
     on_step("Comparing the matched instances")
     rows, pairs = _pair(dataset, results, truth, sides, categories)
-    matched = _matched(pairs, truth.group[rows], len(categories), weights)
+    means = _mean_overlaps(pairs, truth.group[rows], len(categories), weights)
     for r, name in enumerate(results):
-        tables[name]["matched"] = matched[..., r, :]
+        tables[name]["matched"] = means[..., r, :]
     labels = _labels({key: dataset.categories[key] for key in categories})
     by_category = {key: _metrics(tables, k) for k, key in enumerate(categories)}
     detections = {name: len(found.group) for name, found in sides.items()}
@@ -174,6 +228,7 @@ def compare(
         tuple(results),
         len(images),
         labels,
+        left_out,
         objects,
         detections,
         _metrics(tables, len(categories)),
@@ -181,7 +236,44 @@ def compare(
         pairs,
         resamples,
         seed,
+        (*notes, *_notes(dataset, results, left_out, boxes)),
     )
+
+
+def _left_out(dataset: CocoDataset, categories: Sequence[int], detected: set[int]) -> dict[int, str]:
+    """The categories with annotated objects but without detections that are not measured."""
+    annotated = {r["category_id"] for records in dataset.annotations.values() for r in records if not r["iscrowd"]}
+    chosen = set(categories)
+    return {k: name for k, name in dataset.categories.items() if k in annotated and k not in chosen | detected}
+
+
+def _notes(
+    dataset: CocoDataset,
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    left_out: Mapping[int, str],
+    boxes: bool,
+) -> list[str]:
+    """What may be a mistake: images without detections, categories that nobody annotated, missing boxes."""
+    notes = []
+    for name, found in results.items():
+        empty = len(dataset.images) - len({record["image_id"] for record in found} & set(dataset.images))
+        if empty:
+            notes.append(
+                f"{name} has no detection in {empty} of {len(dataset.images)} images; their objects count as missed."
+            )
+        foreign = sum(record["category_id"] not in dataset.categories for record in found)
+        if foreign:
+            notes.append(
+                f"{name} has {foreign} of {len(found)} detections in categories that {dataset.path} does not have."
+            )
+    if left_out:
+        names = list(left_out.values())
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        what = "1 category is" if len(names) == 1 else f"{len(names)} categories are"
+        notes.append(f"{what} left out, since no result has a detection there: {shown}.")
+    if not boxes:
+        notes.append("Boxes are left out: a result or the annotations have none.")
+    return notes
 
 
 def _with_overall(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,9 +307,9 @@ def _pair(
     sides: Mapping[str, Columns],
     categories: Sequence[int],
 ) -> tuple[NDArray[np.int64], Pairs]:
-    """Rows of truth of the matched instances, and the instances."""
+    """The matched instances, and the row of truth of each."""
     reference, *_ = sides
-    partner, _ = partners(truth, sides[reference], MIN_IOU)
+    partner, _ = match_objects(truth, sides[reference])
     mine = np.flatnonzero(partner >= 0)
     rows = partner[mine]
     columns = []
@@ -227,14 +319,14 @@ def _pair(
             position[found.number] = np.arange(len(found.number))
             columns.append(position[sides[reference].number[mine]])
         else:
-            own, _ = partners(truth, found, MIN_IOU)
+            own, _ = match_objects(truth, found)
             holder = np.full(len(truth.group), -1, np.int64)
             holder[own[own >= 0]] = np.flatnonzero(own >= 0)
             columns.append(holder[rows])
     chosen = np.stack(columns, axis=1)
     everywhere = (chosen >= 0).all(axis=1)
     chosen, rows = chosen[everywhere], rows[everywhere]
-    overlaps = [_ious(truth, found, chosen[:, r], rows) for r, found in enumerate(sides.values())]
+    overlaps = [_overlaps(truth, found, chosen[:, r], rows) for r, found in enumerate(sides.values())]
     records = [found.number[chosen[:, r]] for r, found in enumerate(sides.values())]
     image = truth.group[rows] // len(categories)
     ids = list(dataset.images)
@@ -247,7 +339,7 @@ def _pair(
         truth.masks.area[rows],
         np.stack(records, axis=1),
         np.stack([iou for iou, _ in overlaps], axis=1),
-        np.stack([edge for _, edge in overlaps], axis=1),
+        np.stack([boundary for _, boundary in overlaps], axis=1),
     )
 
 
@@ -256,23 +348,20 @@ def _same_detections(first: Sequence[Mapping[str, Any]], other: Sequence[Mapping
     return len(first) == len(other) and all(a[k] == b[k] for a, b in zip(first, other, strict=True) for k in keys)
 
 
-def _ious(
+def _overlaps(
     truth: Columns, found: Columns, mine: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """IoU and boundary IoU of pairs of rows."""
-    from crispmask.evaluation import _kernels
-
     assert truth.masks is not None
     assert found.masks is not None
     pairs = np.stack([mine, rows], axis=1)
-    area, edge = np.empty(len(pairs)), np.empty(len(pairs))
-    _kernels.mask_ious(found.masks.stretches, truth.masks.stretches, pairs, truth.crowd, area)
-    edges = found.masks.boundaries.stretches, truth.masks.boundaries.stretches
-    _kernels.mask_ious(*edges, pairs, truth.crowd, edge)
-    return area, edge
+    return (
+        pair_ious(found.masks, truth.masks, pairs, truth.crowd),
+        pair_ious(found.boundaries, truth.boundaries, pairs, truth.crowd),
+    )
 
 
-def _matched(pairs: Pairs, group: NDArray[np.int64], k: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def _mean_overlaps(pairs: Pairs, group: NDArray[np.int64], k: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean overlaps of the matched instances: float64 (1 + draws, K + 1, results, 2), all categories last."""
     image, category = group // k, group % k
     rows = np.concatenate([np.ones((1, weights.shape[1]), np.int64), weights])

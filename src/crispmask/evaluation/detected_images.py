@@ -1,4 +1,4 @@
-"""Detections in the photos of a data set."""
+"""Detections in the images of a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crispmask.instances import Instances
 
 
 class DetectedImages:
-    """COCO results, checked and sorted by photo.
+    """COCO results, checked and sorted by image.
 
     Args:
         dataset: says which image is which file, and of what size.
@@ -47,7 +47,7 @@ class DetectedImages:
         score: float = 0.0,
         source: str = "results",
     ) -> None:
-        self.dataset, self._photos = dataset, ImageFolder(Path(folder), dataset)
+        self.dataset, self._files = dataset, ImageFolder(Path(folder), dataset)
         self.records: list[Mapping[str, Any]] = []
         for k, record in enumerate(results):
             if record["image_id"] not in dataset.images:
@@ -74,7 +74,7 @@ class DetectedImages:
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
         """The pixels of an image, uint8 (H, W, 3) RGB. Raises what `ImageFolder.read` raises."""
-        return self._photos.read(image_id)
+        return self._files.read(image_id)
 
     def instances(self, image_id: int, numbers: Sequence[int]) -> Instances:
         """Records of an image as instances.

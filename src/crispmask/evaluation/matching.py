@@ -1,6 +1,7 @@
-"""Which detection is which annotated object, and how well their masks agree.
+"""Which detection is which annotated object.
 
-Average precision says how good results are as a whole; these pairs say what a refinement did to each mask.
+There is one matcher, COCO's: average precision uses it for every size class and IoU threshold, and the matched
+instances of a comparison are its matches at one threshold.
 """
 
 from __future__ import annotations
@@ -13,43 +14,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.rle import mask_to_rle, segmentation_to_rle
-from crispmask.evaluation.columns import Columns, detection_columns, grouped, truth_columns
+from crispmask.evaluation.columns import Columns, annotation_columns, detection_columns, grouped
+from crispmask.evaluation.overlap import pair_ious
 
-# Width of a boundary as a share of the image's diagonal (Cheng et al., Boundary IoU, CVPR 2021).
-BOUNDARY_DILATION = 0.02
+MIN_IOU = 0.5
+"""The least mask IoU of a detection and the object that it matches, unless told otherwise."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A detection and the annotated object that it found.
+    """A detection and the annotated object that it matches.
 
     Attributes:
         result: number of the detection in the results.
         image_id: id of their image.
-        truth: number of the annotation in ``dataset.annotations[image_id]``.
+        annotation: number of the object in ``dataset.annotations[image_id]``.
         iou: IoU of the two masks, in [0, 1].
     """
 
     result: int
     image_id: int
-    truth: int
+    annotation: int
     iou: float
 
 
 def match_results(
-    dataset: CocoDataset, results: Sequence[Mapping[str, Any]], min_iou: float = 0.5, min_score: float = 0.0
+    dataset: CocoDataset, results: Sequence[Mapping[str, Any]], min_iou: float = MIN_IOU, min_score: float = 0.0
 ) -> list[Match]:
-    """Pair detections with annotated objects of their category, the surest detection first, as COCO's AP does.
+    """Match detections with annotated objects of their image and category, as COCO's AP does.
 
-    Each detection takes the object with the highest mask IoU that none before it took. Crowds, and detections beyond
-    the surest 100 of an image and category, are left out. To compare two sides of a refinement, match the side before
-    and measure both against the objects found.
+    Detections are taken in the order of descending score. Each matches the object with the highest mask IoU among those
+    that are not matched yet. Crowds are left out, and so are detections beyond the first 100 of an image and category.
+    To compare results before and after a refinement, match those before and measure both against the matched objects.
 
     Args:
         dataset: the ground truth.
         results: COCO results; checked by `crispmask.coco.read_results`.
-        min_iou: pairs below it are no match.
+        min_iou: pairs with a lower IoU do not match, nor do those with an IoU of 0.
         min_score: detections below it are left out.
 
     Returns:
@@ -59,11 +60,11 @@ def match_results(
         DataError: an image that the data set does not have, or a segmentation that breaks the format.
     """
     categories, images = list(dataset.categories), list(dataset.images)
-    truth = truth_columns(dataset, categories, images, masks=True, boxes=False)
+    truth = annotation_columns(dataset, categories, images, masks=True, boxes=False)
     found = detection_columns(
         dataset, results, categories, images, "results", masks=True, boxes=False, min_score=min_score
     )
-    partner, ious = partners(truth, found, min_iou)
+    partner, ious = match_objects(truth, found, min_iou)
     starts = np.cumsum([0, *(len(dataset.annotations[key]) for key in images)])
     matches = []
     for row in np.flatnonzero(partner >= 0):
@@ -73,44 +74,52 @@ def match_results(
     return sorted(matches, key=lambda m: m.result)
 
 
-def partners(truth: Columns, found: Columns, min_iou: float = 0.5) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """`match_results` of columns with masks: each detection's row of truth, -1 for none, and the IoU with it."""
-    from crispmask.evaluation import _kernels
+def match_objects(
+    truth: Columns, found: Columns, min_iou: float = MIN_IOU
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """`match_results` of columns with masks.
 
+    Returns:
+        The row of truth that each detection matches, int64 (detections,), -1 for none; and their IoU, 0 for none.
+    """
     assert truth.masks is not None
     assert found.masks is not None
     groups, pairs = grouped(truth.group, found.group)
-    ious = np.empty(len(pairs), np.float64)
-    _kernels.mask_ious(found.masks.stretches, truth.masks.stretches, pairs, truth.crowd, ious)
-    partner = np.full(len(found.group), -1, np.int64)
-    _kernels.pair(groups, ious, truth.crowd, min_iou, partner)
+    ious = pair_ious(found.masks, truth.masks, pairs, truth.crowd)
+    counted = truth.crowd[:, None] == 0
+    least = max(min_iou, np.finfo(np.float64).tiny)  # masks that do not touch never match
+    partner = match_groups(groups, ious, counted, truth.crowd, np.array([least]), len(found.group))[0, 0]
+    partner[(partner >= 0) & (np.append(truth.crowd, 0)[partner] != 0)] = -1
     own = np.zeros(len(partner))
     hit = partner[pairs[:, 0]] == pairs[:, 1]
     own[pairs[hit, 0]] = ious[hit]
     return partner, own
 
 
-def overlaps(segmentation: Any, truth: Any, height: int, width: int) -> tuple[float, float]:
-    """IoU and boundary IoU of two masks, each in [0, 1].
+def match_groups(
+    groups: NDArray[np.int64],
+    ious: NDArray[np.float64],
+    counted: NDArray[np.bool_],
+    crowd: NDArray[np.uint8],
+    thresholds: NDArray[np.float64],
+    detections: int,
+) -> NDArray[np.int64]:
+    """The object that each detection matches, for every size class and IoU threshold.
 
     Args:
-        segmentation, truth: COCO segmentations in any spelling.
-        height, width: of the image, pixels; boundaries are as wide as 2 % of its diagonal.
+        groups: int64 (G, 5), from `grouped`.
+        ious: float64 (P,), of the pairs from `grouped`.
+        counted: bool (objects, A), whether an object counts in a size class; one that does not takes detections out of
+            the count.
+        crowd: uint8 (objects,), 1 for a crowd, which can be matched many times.
+        thresholds: float64 (T,).
+        detections: their number.
 
-    Raises:
-        DataError: a segmentation that breaks the format.
+    Returns:
+        Rows of objects, int64 (A, T, detections), -1 for none.
     """
-    return _overlaps([segmentation_to_rle(s, height, width) for s in (segmentation, truth)])
+    from crispmask.evaluation import _kernels
 
-
-def mask_overlaps(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """`overlaps` of two masks bool (H, W) of a whole image."""
-    return _overlaps([mask_to_rle(mask), mask_to_rle(truth)])
-
-
-def _overlaps(pair: list[dict[str, Any]]) -> tuple[float, float]:
-    from faster_coco_eval.core import mask as api
-
-    edges = [api.rleToBoundary(rle, BOUNDARY_DILATION) for rle in pair]
-    area, boundary = (float(api.iou([a], [b], [0])[0][0]) for a, b in (pair, edges))
-    return area, boundary
+    partner = np.full((counted.shape[1], len(thresholds), detections), -1, np.int64)
+    _kernels.match(groups, ious, counted.astype(np.uint8), crowd, thresholds, partner)
+    return partner

@@ -1,15 +1,14 @@
 """Average precision as COCO defines it, of masks, of their boundaries, or of boxes.
 
-Results equal pycocotools' to the last bit but for the order of sums (the tests compare them). Boundary IoU is that of
-Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021, with their width of
-2 % of the image diagonal, rounded as their code does; faster-coco-eval gives the same Boundary AP but for images where
-that ends in a half, such as 300 x 225 pixels, some of which it rounds the other way.
+Results equal those of pycocotools to the last bit but for the order of sums (the tests compare them). In boundary AP
+the IoU of two masks is the smaller one of their mask IoU and their boundary IoU (`crispmask.evaluation.overlap`), as in
+Cheng et al., CVPR 2021.
 
-The counting is done here, because resampling (`crispmask.evaluation.bootstrap`) needs to know which detection of
-which image was right, and neither pycocotools nor its faster successors give that out for every size and threshold.
+The matches are kept in arrays, by size class and IoU threshold, since the bootstrap counts them a thousand times. Why
+they do not come from a library is measured in the documentation (evaluate.md).
 
 One choice to know: in mask evaluation a detection is small, medium or large by the area of its mask. pycocotools takes
-the area of its box when the results also hold boxes; Detectron2 removes the boxes first, and so, in effect, do we.
+the area of its box where the results also hold boxes; Detectron2 removes the boxes first, which gives the same as here.
 """
 
 from __future__ import annotations
@@ -25,7 +24,9 @@ from numpy.typing import NDArray
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.results import check_results, read_results
 from crispmask.errors import DataError, ParamsError
-from crispmask.evaluation.columns import Columns, detection_columns, grouped, truth_columns
+from crispmask.evaluation.columns import Columns, annotation_columns, detection_columns, grouped
+from crispmask.evaluation.matching import match_groups
+from crispmask.evaluation.overlap import pair_ious
 
 IouType = Literal["segm", "boundary", "bbox"]
 METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
@@ -38,35 +39,37 @@ SIZE_NAMES = ("all", "small", "medium", "large")
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Detections compared with the ground truth, image by image, so that they can be counted again.
+class MatchedDetections:
+    """Detections matched with the ground truth, image by image, so that they can be counted again and again.
+
+    Detections are sorted by category and then by descending score.
 
     Attributes:
         categories: K ids, ascending.
         images: the number of images.
-        verdicts: uint8 (4 sizes, 10 thresholds, detections): false, true, or not counted; by category, in it the
-            surest first.
+        outcome: uint8 (4 sizes, 10 thresholds, detections): false positive, true positive, or ignored.
         image: int64 (detections,), the number of each one's image.
         bounds: int64 (K + 1,), where each category's detections begin.
-        tie: int64 (detections,), behind the last of the detections of the same image and score that follow.
-        wanted: int64 (objects, 4), the number of the category of each object that counts at that size, else -1.
-        wanted_image: int64 (objects,), the number of each one's image.
+        tie: int64 (detections,), the end of the detections with the same category, image and score.
+        object_category: int64 (objects, 4), the number of the category of each object that counts at that size, else
+            -1.
+        object_image: int64 (objects,), the number of each one's image.
     """
 
     categories: tuple[int, ...]
     images: int
-    verdicts: NDArray[np.uint8]
+    outcome: NDArray[np.uint8]
     image: NDArray[np.int64]
     bounds: NDArray[np.int64]
     tie: NDArray[np.int64]
-    wanted: NDArray[np.int64]
-    wanted_image: NDArray[np.int64]
+    object_category: NDArray[np.int64]
+    object_image: NDArray[np.int64]
 
-    def count(self, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """The six metrics of every category, with every image taken as often as its weight says.
+    def measure(self, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """The six metrics of every category, with every image counted as often as its weight says.
 
-        Equal to evaluating a data set in which each image, with its annotations and detections, is there so many
-        times under different ids, copies one after the other (the order decides between equal scores).
+        Equal to evaluating a data set that holds so many copies of each image with its annotations and detections,
+        under different ids, one after the other (the order decides between equal scores).
 
         Args:
             weights: int (B, images), B weightings at once; by default every image counts once.
@@ -78,8 +81,8 @@ class Evaluation:
 
         rows = np.ones((1, self.images), np.int64) if weights is None else np.ascontiguousarray(weights, np.int64)
         precision = np.empty((len(rows), len(self.categories), len(SIZES), len(THRESHOLDS)))
-        wanted = self.wanted, self.wanted_image
-        _kernels.precision(self.bounds, self.verdicts, self.image, self.tie, *wanted, rows, RECALLS, precision)
+        objects = self.object_category, self.object_image
+        _kernels.average_precision(self.bounds, self.outcome, self.image, self.tie, *objects, rows, RECALLS, precision)
         mean = precision.mean(axis=-1)
         at50, at75 = (int(np.argmin(np.abs(THRESHOLDS - value))) for value in (0.5, 0.75))
         single = precision[:, :, 0, at50], precision[:, :, 0, at75]
@@ -87,19 +90,19 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of all categories together, as `evaluate` gives them."""
-        return dict(zip(METRICS, overall(self.count())[0].tolist(), strict=True))
+        """The metrics of all categories together, as `average_precision` gives them."""
+        return dict(zip(METRICS, overall(self.measure())[0].tolist(), strict=True))
 
     @property
     def by_category(self) -> dict[int, dict[str, float]]:
         """The metrics of each category."""
-        values = self.count()[0].tolist()
+        values = self.measure()[0].tolist()
         return {key: dict(zip(METRICS, row, strict=True)) for key, row in zip(self.categories, values, strict=True)}
 
     @property
     def objects(self) -> dict[int, int]:
         """How many annotated objects, crowds left out, each category has."""
-        counts = np.bincount(self.wanted[self.wanted[:, 0] >= 0, 0], minlength=len(self.categories))
+        counts = np.bincount(self.object_category[self.object_category[:, 0] >= 0, 0], minlength=len(self.categories))
         return dict(zip(self.categories, counts.tolist(), strict=True))
 
 
@@ -111,7 +114,7 @@ def overall(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(known, values, 0).sum(axis=-2) / np.where(count, count, np.nan)
 
 
-def evaluate(
+def average_precision(
     annotations: str | Path | CocoDataset,
     results: str | Path | Sequence[Mapping[str, Any]],
     iou_type: IouType = "segm",
@@ -150,39 +153,58 @@ def evaluate(
     categories = known_ids(category_ids, dataset.categories, f"category in {dataset.path}")
     images = known_ids(image_ids, dataset.images, f"image in {dataset.path}")
     masks, boxes = iou_type != "bbox", iou_type == "bbox"
-    truth = truth_columns(dataset, categories, images, masks=masks, boxes=boxes)
+    truth = annotation_columns(dataset, categories, images, masks=masks, boxes=boxes)
     found = detection_columns(dataset, results, categories, images, source or "results", masks=masks, boxes=boxes)
-    return judge(truth, found, iou_type, categories, len(images)).metrics
+    return match_detections(truth, found, iou_type, categories, len(images)).metrics
 
 
-def judge(truth: Columns, found: Columns, iou_type: IouType, categories: Sequence[int], images: int) -> Evaluation:
-    """Compare detections with the ground truth of the same categories and images.
+def match_detections(
+    truth: Columns, found: Columns, iou_type: IouType, categories: Sequence[int], images: int
+) -> MatchedDetections:
+    """Match detections with the ground truth of the same categories and images.
 
     Args:
         truth, found: with masks, or with boxes for ``"bbox"``.
         categories: their K ids, ascending; images: the number of images.
     """
-    from crispmask.evaluation import _kernels
-
     groups, pairs = grouped(truth.group, found.group)
-    ious, area, truth_area = _overlaps(truth, found, iou_type, pairs)
+    ious, area, truth_area = _ious(truth, found, iou_type, pairs)
+    counted = _in_range(truth_area) & (truth.crowd[:, None] == 0)
+    partner = match_groups(groups, ious, counted, truth.crowd, THRESHOLDS, len(found.group))
     category, image = found.group % len(categories), found.group // len(categories)
     order = np.lexsort((-found.score, category))  # within equal scores, by image and the order there
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    verdicts = np.empty((len(SIZES), len(THRESHOLDS), len(order)), np.uint8)
-    _kernels.match(groups, ious, area, truth_area, truth.crowd, THRESHOLDS, SIZES, place, verdicts)
-    counted = (truth_area[:, None] >= SIZES[:, 0]) & (truth_area[:, None] <= SIZES[:, 1]) & (truth.crowd[:, None] == 0)
-    return Evaluation(
+    return MatchedDetections(
         tuple(categories),
         images,
-        verdicts,
+        _outcome(partner, counted, _in_range(area))[..., order],
         image[order],
         np.searchsorted(category[order], np.arange(len(categories) + 1)).astype(np.int64),
         _ties(category[order], image[order], found.score[order]),
         np.where(counted, (truth.group % len(categories))[:, None], -1),
         truth.group // len(categories),
     )
+
+
+def _in_range(area: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each area is of each size class: bool (n, 4)."""
+    return (area[:, None] >= SIZES[:, 0]) & (area[:, None] <= SIZES[:, 1])
+
+
+def _outcome(partner: NDArray[np.int64], counted: NDArray[np.bool_], in_range: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """False positive, true positive or ignored: uint8 (4, 10, detections).
+
+    Args:
+        partner: int64 (4, 10, detections), the object that each one matches, -1 for none.
+        counted: bool (objects, 4), in_range: bool (detections, 4).
+    """
+    from crispmask.evaluation._kernels import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE
+
+    made = np.empty(partner.shape, np.uint8)
+    for a, own in enumerate(partner):
+        kinds = np.append(np.where(counted[:, a], TRUE_POSITIVE, IGNORED), 0)
+        alone = np.where(in_range[:, a], FALSE_POSITIVE, IGNORED)
+        made[a] = np.where(own >= 0, kinds[own], alone)
+    return made
 
 
 def known_ids(chosen: Iterable[int] | None, known: Mapping[int, Any], what: str) -> list[int]:
@@ -200,35 +222,33 @@ def known_ids(chosen: Iterable[int] | None, known: Mapping[int, Any], what: str)
     return ids
 
 
-def _overlaps(
+def _ious(
     truth: Columns, found: Columns, iou_type: IouType, pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """IoU of the pairs, and the areas by which detections and objects are small, medium or large."""
-    from crispmask.evaluation import _kernels
-
-    ious = np.empty(len(pairs), np.float64)
     if iou_type == "bbox":
+        from crispmask.evaluation import _kernels
+
         assert truth.boxes is not None
         assert found.boxes is not None
+        ious = np.empty(len(pairs), np.float64)
         _kernels.box_ious(found.boxes, truth.boxes, pairs, truth.crowd, ious)
         area, own = (boxes[:, 2] * boxes[:, 3] for boxes in (found.boxes, truth.boxes))
     else:
         assert truth.masks is not None
         assert found.masks is not None
-        _kernels.mask_ious(found.masks.stretches, truth.masks.stretches, pairs, truth.crowd, ious)
+        ious = pair_ious(found.masks, truth.masks, pairs, truth.crowd)
         area, own = found.masks.area, truth.masks.area
         if iou_type == "boundary":
-            edges = np.empty_like(ious)
-            sides = [side.boundaries.stretches for side in (found.masks, truth.masks)]
-            _kernels.mask_ious(*sides, pairs, truth.crowd, edges)
-            # A crowd has no boundary to speak of.
-            ious = np.where(truth.crowd[pairs[:, 1]] != 0, ious, np.minimum(ious, edges))
-    # A size class goes by the annotated area where there is one, as in pycocotools.
+            inner = pair_ious(found.boundaries, truth.boundaries, pairs, truth.crowd)
+            # As in the authors' code, boundaries do not matter for a crowd.
+            ious = np.where(truth.crowd[pairs[:, 1]] != 0, ious, np.minimum(ious, inner))
+    # The size class goes by the annotated area where there is one, as in pycocotools.
     return ious, area, np.where(np.isnan(truth.area), own, truth.area)
 
 
 def _ties(category: NDArray[np.int64], image: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Behind each detection's run of equal category, image and score: int64 (n,)."""
+    """For each detection, the end of those with equal category, image and score: int64 (n,)."""
     n = len(score)
     if not n:
         return np.zeros(0, np.int64)

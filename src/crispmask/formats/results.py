@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crispmask.coco import CocoDataset, instances_to_results, read_results, results_to_instances, write_results
-from crispmask.coco.results import check_mask
+from crispmask.coco.results import check_mask, images_file_beside
 from crispmask.errors import DataError
 from crispmask.files import write_text
 from crispmask.formats.coco import image_record
@@ -19,8 +19,8 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
     """Detections of every image that the data set names."""
     dataset = hints.dataset
     if dataset is None:
-        beside = path.with_name("images.json")
-        if not beside.is_file():
+        beside = images_file_beside(path)
+        if beside is None:
             raise DataError(f"{path} does not say which photos it is about: add --annotations GT.json")
         dataset = CocoDataset.from_file(beside, annotations=False)
     by_image: dict[int, list[dict[str, Any]]] = {key: [] for key in dataset.images}

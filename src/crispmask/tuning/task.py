@@ -17,8 +17,9 @@ from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
 from crispmask.evaluation.detected_images import DetectedImages
-from crispmask.evaluation.matching import mask_overlaps, match_results
-from crispmask.evaluation.metrics import evaluate
+from crispmask.evaluation.matching import match_results
+from crispmask.evaluation.metrics import average_precision
+from crispmask.evaluation.overlap import mask_overlaps
 from crispmask.params import CRFParams
 from crispmask.refinement import refine_each
 
@@ -103,7 +104,7 @@ class TuningTask:
         # By image and record, the annotation that it matches.
         self._matches: dict[int, dict[int, int]] = defaultdict(dict)
         for match in matches:
-            self._matches[match.image_id][match.result] = match.truth
+            self._matches[match.image_id][match.result] = match.annotation
         if self._average_precision:
             annotated = {k for k, found in dataset.annotations.items() if not all(one["iscrowd"] for one in found)}
             found = self._detected.by_image()
@@ -199,7 +200,9 @@ class TuningTask:
         found = [item for key in self.photos if key in image_ids for item in evidence[key]]
         if self._average_precision:
             kind: Any = "segm" if self.objective == "ap" else "boundary"
-            return evaluate(self.dataset, found, kind, category_ids=self._categories, image_ids=image_ids)["AP"]
+            return average_precision(self.dataset, found, kind, category_ids=self._categories, image_ids=image_ids)[
+                "AP"
+            ]
         return float(np.mean(found)) if found else math.nan
 
 

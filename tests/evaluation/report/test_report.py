@@ -1,4 +1,4 @@
-"""The page about two results: complete, self-contained, within its size, and true."""
+"""The page about two results: complete, self-contained, within its size, and correct."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 from crispmask.coco import CocoDataset, mask_to_rle
 from crispmask.errors import DataError, ParamsError
-from crispmask.evaluation.comparison import compare
+from crispmask.evaluation.bootstrap import Interval
+from crispmask.evaluation.comparison import Value, compare
 from crispmask.evaluation.report import write_report
 from crispmask.evaluation.report.charts import histogram, whisker
 from crispmask.evaluation.report.crops import surroundings
@@ -91,7 +93,7 @@ def written(case, path: Path, resamples: int = 50, **options):
     return report, path.read_text(encoding="utf-8"), comparison
 
 
-def test_the_page_is_whole_and_true(case, tmp_path):
+def test_the_page_is_complete_and_correct(case, tmp_path):
     report, text, comparison = written(case, tmp_path / "new" / "report.html")
     page = Page(text)
     assert (report.best, report.worst, report.left_out, report.bytes) == (1, 1, 0, len(text.encode()))
@@ -160,9 +162,34 @@ def test_without_resamples_and_without_matches(case, tmp_path):
     assert "There are no matched instances." in Page((tmp_path / "none.html").read_text(encoding="utf-8")).words
 
 
+def test_a_change_of_nothing_is_no_finding(case, tmp_path):
+    """The interval of a change of 0.0 points may leave out 0; that is not more than chance, it is nothing."""
+    dataset, photos, results = case
+    same = {"one": results["fine"], "other": results["fine"]}
+    comparison = compare(dataset, same, resamples=5)
+    tiny = Value(0.5, 0.0002, Interval(0.0001, 0.0003))
+    metrics = {**comparison.overall["other"], "segm": {"AP": tiny, "AP50": Value(0.5, 0.02, Interval(0.01, 0.03))}}
+    overall = {**comparison.overall, "other": metrics}
+    write_report(tmp_path / "r.html", dataset, photos, same, replace(comparison, overall=overall))
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Mask AP does not change (by less than 0.05 points)." in text
+    assert '<span class="same">+0.0</span>' in text
+    assert '<span class="better sure">+2.0</span>' in text
+
+
+def test_the_headline_says_how_certain_a_change_is(case, tmp_path):
+    dataset, photos, results = case
+    comparison = compare(dataset, results)
+    for interval, words in ((Interval(0.01, 0.03), "points, more than the choice"), (Interval(-0.01, 0.03), "no more")):
+        after = {**comparison.overall["fine"], "segm": {"AP": Value(0.5, 0.02, interval)}}
+        changed = replace(comparison, overall={**comparison.overall, "fine": after})
+        write_report(tmp_path / "r.html", dataset, photos, results, changed)
+        assert words in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_refusals(case, tmp_path):
     dataset, photos, results = case
-    with pytest.raises(DataError, match="elsewhere is not a folder: name the one that holds the photos"):
+    with pytest.raises(DataError, match="elsewhere is not a folder: name the one that holds the images"):
         written((dataset, tmp_path / "elsewhere", results), tmp_path / "r.html")
     Image.new("RGB", (50, 40)).save(photos / "a.png")
     with pytest.raises(DataError, match=r"a\.png has 50x40 pixels .* the annotation file says 200x160"):

@@ -9,19 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.evaluation.bootstrap import Interval
-
-MINUS = "\N{MINUS SIGN}"
+from crispmask.evaluation.report.markup import MINUS
 
 
 def histogram(changes: NDArray[np.float64], label: str) -> str:
-    """How changes are spread, in percentage points; what lies beyond the axis is in the outermost bars.
+    """The distribution of changes, in percentage points; those beyond the axis are in the outermost bars.
 
     Args:
         changes: (n,), fractions.
         label: what is shown, for readers who do not see it.
     """
     points = 100 * changes
-    # The shortest axis with a few changes in a hundred beyond it.
+    # The shortest axis that holds 97 % of the changes.
     usual = float(np.quantile(np.abs(points), 0.97)) if len(points) else 0.0
     reach = next((r for r in (5, 10, 20, 40) if r >= usual), 100)
     step = reach / 10
@@ -35,7 +34,7 @@ def histogram(changes: NDArray[np.float64], label: str) -> str:
         y = top + plot * (1 - tick / peak)
         parts.append(f'<line class="grid" x1="{left}" x2="{width - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
-    # Masks that are as they were stand below those that gained a little, in a colour of their own.
+    # Masks that did not change are at the foot of the bar of those that gained a little, in their own colour.
     same = int((changes == 0).sum())
     for k, count in enumerate(counts):
         side, low = ("better" if k >= 10 else "worse"), -reach + k * step
@@ -87,7 +86,7 @@ def whisker(change: float, interval: Interval | None, reach: float, label: str) 
 
 
 def _round_up(n: int) -> int:
-    """The next number that is an even count or ends the axis well: 1, 2, 4, 6, 8, 10, 20, 40, ..."""
+    """The next larger number for the end of an axis: 1, 2, 4, 6, 8, 10, 20, 40, ..."""
     if n <= 1:
         return 1
     unit = 10 ** int(math.log10(n))

@@ -1,4 +1,4 @@
-"""Crops of one instance before, after and as annotated, and what the change put right or wrong."""
+"""Crops of one instance: before, after, as annotated, and which pixels the change made correct or wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Card:
 
     Attributes:
         pair: its number in `Pairs`.
-        file_name: of the photo.
+        file_name: of the image.
         score: of the detection.
         panels: what each crop shows, and the crop as a data URI.
     """
@@ -48,7 +48,7 @@ class Card:
 
 def make_card(
     dataset: CocoDataset,
-    photos: ImageFolder,
+    files: ImageFolder,
     results: Mapping[str, Sequence[Mapping[str, Any]]],
     pairs: Pairs,
     pair: int,
@@ -56,28 +56,28 @@ def make_card(
     """Draw one of the pairs.
 
     Raises:
-        DataError: a photo that is missing, or of another size than annotated.
+        DataError: an image that is missing, or of another size than annotated.
     """
     info = dataset.image(int(pairs.image_id[pair]))
-    photo = photos.read(info.id)
+    image = files.read(info.id)
     found = [records[pairs.record[pair, r]] for r, records in enumerate(results.values())]
     annotation = dataset.annotations[info.id][pairs.annotation[pair]]
     before, after, truth = (segmentation_to_mask(record["segmentation"], *info.size) for record in (*found, annotation))
     place = surroundings(before | after | truth)
     panels = [
-        (name, outline_crop(photo, mask, place, colour=colour, size=SIZE, fill=0.12))
+        (name, outline_crop(image, mask, place, colour=colour, size=SIZE, fill=0.12))
         for name, mask, colour in zip(
             (*results, "annotation"), (before, after, truth), (BEFORE, AFTER, ANNOTATED), strict=True
         )
     ]
-    panels.append(("change", _change(photo, before, after, truth, place)))
+    panels.append(("change", _change(image, before, after, truth, place)))
     return Card(
         pair, info.file_name, float(found[0]["score"]), tuple((name, data_uri(picture)) for name, picture in panels)
     )
 
 
 def surroundings(mask: NDArray[np.bool_], share: float = 0.18, least: int = 10) -> tuple[int, int, int, int]:
-    """A part of the image around a mask, square where the image allows it: x0, y0, x1, y1 in pixels."""
+    """The part of the image around a mask, a square if it fits in the image: x0, y0, x1, y1 in pixels."""
     height, width = mask.shape
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     y0, y1, x0, x1 = ys[0], ys[-1] + 1, xs[0], xs[-1] + 1
@@ -90,16 +90,16 @@ def surroundings(mask: NDArray[np.bool_], share: float = 0.18, least: int = 10) 
 
 
 def _change(
-    photo: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     before: NDArray[np.bool_],
     after: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     place: tuple[int, int, int, int],
 ) -> NDArray[np.uint8]:
-    """The photo in grey, with the pixels that the change put right and those that it put wrong."""
+    """The image in grey, with the pixels that the change made correct and those that it made wrong."""
     x0, y0, x1, y1 = place
     part = np.s_[y0:y1, x0:x1]
-    grey = np.asarray(Image.fromarray(photo[part]).convert("L"), np.float32)
+    grey = np.asarray(Image.fromarray(image[part]).convert("L"), np.float32)
     picture = np.repeat((grey * 0.6 + 60)[..., None], 3, axis=2)
     for pixels, colour in (((before ^ after) & (after == truth), RIGHT), ((before ^ after) & (after != truth), WRONG)):
         picture[pixels[part]] = 0.2 * picture[pixels[part]] + 0.8 * np.array(colour, np.float32)

@@ -16,7 +16,7 @@ from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.results import instances_to_results
 from crispmask.detectors.canvas import detect
 from crispmask.errors import DataError
-from crispmask.evaluation.metrics import evaluate
+from crispmask.evaluation.metrics import average_precision
 from crispmask.image import read_image
 from crispmask.training.detector.inference import SIZE_DIVISOR, InferenceNetwork, keep_classes
 
@@ -90,5 +90,7 @@ class Validation:
 
     def score(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """``AP``, ``AP50`` and ``AP75`` of the masks, fractions in [0, 1]."""
-        found = evaluate(self.dataset, results, "segm", category_ids=self.labels, source="the network's detections")
+        found = average_precision(
+            self.dataset, results, "segm", category_ids=self.labels, source="the network's detections"
+        )
         return {name: found[name] for name in ("AP", "AP50", "AP75")}

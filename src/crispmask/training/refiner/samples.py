@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.evaluation.matching import mask_overlaps
+from crispmask.evaluation.overlap import mask_overlaps
 from crispmask.instances import Instances
 from crispmask.refinement import LearnedParams, try_settings
 

@@ -97,7 +97,7 @@ def paste(window: Window, region: tuple[int, int, int, int]) -> NDArray[np.float
 
 def matched(found: Instances, annotated: Instances, min_iou: float) -> list[tuple[int, int]]:
     """Pairs (detection, object) of one category whose masks overlap, the surest detection first, as COCO's AP does."""
-    from crispmask.evaluation.matching import mask_overlaps
+    from crispmask.evaluation.overlap import mask_overlaps
 
     left = set(range(len(annotated)))
     pairs = []

@@ -1,4 +1,4 @@
-"""A comparison as tables: for the terminal, as Markdown, CSV and JSON."""
+"""A comparison as tables: for the terminal, as Markdown, CSV, JSON, dictionaries and a pandas table."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from crispmask.errors import CrispmaskError
+from crispmask.evaluation.bootstrap import Interval
+from crispmask.evaluation.comparison import Comparison, Metrics, Value
+
 if TYPE_CHECKING:
+    import pandas
     from rich.table import Table
     from rich.text import Text
 
-    from crispmask.evaluation.bootstrap import Interval
-    from crispmask.evaluation.comparison import Comparison, Metrics, Value
-
-LABELS = {"segm": "masks", "boundary": "edges", "bbox": "boxes", "matched": "matched"}
+LABELS = {"segm": "masks", "boundary": "boundaries", "bbox": "boxes", "matched": "matched"}
+_COLUMNS = ("class", "result", "kind", "metric", "value", "change", "low", "high")
 
 
-def as_json(comparison: Comparison, per_class: bool) -> str:
-    """Everything as JSON: fractions, null where undefined."""
+def as_dict(comparison: Comparison, per_class: bool) -> dict[str, Any]:
+    """Everything as plain dictionaries: fractions, None where undefined."""
     labels, pairs = comparison.labels, comparison.pairs
     content: dict[str, Any] = {
         "images": comparison.images,
         "objects": sum(comparison.objects.values()),
         "matched": len(pairs),
+        "left_out": list(comparison.left_out.values()),
         "bootstrap": {"resamples": comparison.resamples, "seed": comparison.seed} if comparison.resamples else None,
         "results": {name: _plain(metrics) for name, metrics in comparison.overall.items()},
     }
@@ -39,7 +43,12 @@ def as_json(comparison: Comparison, per_class: bool) -> str:
             }
             for key, results in comparison.by_category.items()
         }
-    return json.dumps(content, indent=2)
+    return content
+
+
+def as_json(comparison: Comparison, per_class: bool) -> str:
+    """`as_dict` as JSON."""
+    return json.dumps(as_dict(comparison, per_class), indent=2)
 
 
 def _plain(metrics: Metrics) -> dict[str, Any]:
@@ -67,17 +76,37 @@ def as_csv(comparison: Comparison, per_class: bool) -> str:
     """A line for each number: class, result, kind, metric, value, change, low, high; empty where undefined."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "result", "kind", "metric", "value", "change", "low", "high"])
+    writer.writerow(_COLUMNS)
+    writer.writerows(_rows(comparison, per_class))
+    return text.getvalue()
+
+
+def as_data_frame(comparison: Comparison, per_class: bool) -> pandas.DataFrame:
+    """The lines of `as_csv` as a pandas table.
+
+    Raises:
+        CrispmaskError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise CrispmaskError("pandas is needed for this and is not installed: run pip install pandas") from None
+    table = pandas.DataFrame(_rows(comparison, per_class), columns=list(_COLUMNS))
+    return table.astype(dict.fromkeys(_COLUMNS[4:], float))
+
+
+def _rows(comparison: Comparison, per_class: bool) -> list[list[Any]]:
+    """One for each number; None where undefined."""
     parts = [("", comparison.overall)]
     if per_class:
         parts += [(comparison.labels[key], results) for key, results in comparison.by_category.items()]
-    for label, results in parts:
-        for result, metrics in results.items():
-            for kind, values in metrics.items():
-                for name, value in values.items():
-                    numbers = _number(value.value), _number(value.change), *_ends(value)
-                    writer.writerow([label, result, kind, name, *numbers])
-    return text.getvalue()
+    return [
+        [label, result, kind, name, _number(value.value), _number(value.change), *_ends(value)]
+        for label, results in parts
+        for result, metrics in results.items()
+        for kind, values in metrics.items()
+        for name, value in values.items()
+    ]
 
 
 def as_markdown(comparison: Comparison, per_class: bool) -> str:
@@ -110,7 +139,7 @@ def _markdown_cell(value: Value) -> str:
     if value.interval is not None:
         text += f" {span(value.interval)}"
     text += ")"
-    return f"**{text}**" if value.interval is not None and value.interval.excludes_zero else text
+    return f"**{text}**" if value.significant else text
 
 
 def as_tables(comparison: Comparison, per_class: bool) -> Iterator[Table | Text]:
@@ -125,6 +154,19 @@ def as_tables(comparison: Comparison, per_class: bool) -> Iterator[Table | Text]
     words = footnote(comparison)
     if words:
         yield Text(words, style="dim")
+
+
+def as_text(comparison: Comparison) -> str:
+    """What the terminal shows, without colours, and the notes below it."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=100, color_system=None, highlight=False)
+    for part in as_tables(comparison, per_class=False):
+        console.print(part)
+    for note in comparison.notes:
+        console.print(note, markup=False)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n")
 
 
 def _overview(comparison: Comparison, kinds: list[str], title: str) -> Table:
@@ -171,7 +213,7 @@ def _classes(comparison: Comparison) -> Table:
 
 
 def _class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows: AP of every kind for each category with objects; a star marks a change beyond chance."""
+    """Heads and rows: AP of every kind for each category with objects; a star marks a significant change."""
     kinds = [kind for kind in comparison.kinds if kind != "matched"]
     heads = ["category", "objects"]
     heads += [f"{LABELS[kind]} {name}" for kind in kinds for name in comparison.names]
@@ -186,12 +228,12 @@ def _class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def _class_cell(value: Value) -> str:
     if value.change is None:
         return percent(value.value)
-    star = "*" if value.interval is not None and value.interval.excludes_zero else ""
+    star = "*" if value.significant else ""
     return f"{percent(value.value)} {change(value.change)}{star}"
 
 
 def footnote(comparison: Comparison) -> str:
-    """What the intervals are; empty where there are none."""
+    """What the intervals are, as a sentence; empty where there are none."""
     if not comparison.resamples:
         return ""
     return (
@@ -206,7 +248,7 @@ def percent(value: float) -> str:
 
 
 def change(value: float, digits: int = 1) -> str:
-    """A difference in percentage points, with its sign."""
+    """A difference in percentage points, with its sign; "-" where it is not defined."""
     if math.isnan(value):
         return "-"
     text = f"{100 * value:+.{digits}f}"
@@ -214,19 +256,18 @@ def change(value: float, digits: int = 1) -> str:
 
 
 def span(interval: Interval) -> str:
-    """An interval in percentage points, with the digits that tell on which side of 0 its ends lie."""
+    """An interval in percentage points, with two decimals, which show on which side of 0 its ends are."""
     return f"[{change(interval.low, 2)}, {change(interval.high, 2)}]"
 
 
 def _coloured(value: Value) -> Text:
-    """A change, coloured where it shows, bold where chance does not explain it."""
+    """A change: dim where it is 0.0, else green or red, and bold where it is significant."""
     from rich.text import Text
 
     if value.change is None or math.isnan(value.change):
         return Text("")
-    style = "dim" if abs(value.change) < 0.0005 else "green" if value.change > 0 else "red"
-    certain = value.interval is not None and value.interval.excludes_zero
-    return Text(change(value.change), style=f"{style} bold" if certain and style != "dim" else style)
+    style = "dim" if not value.changed else "green" if value.change > 0 else "red"
+    return Text(change(value.change), style=f"{style} bold" if value.significant else style)
 
 
 def _end(value: Value, end: str) -> Text:
