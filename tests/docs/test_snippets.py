@@ -37,6 +37,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 VERBS = typer.main.get_command(app).commands
+LONG = {"benchmarks", "layer", "learn", "train", "tune"}  # pages whose commands take more than 20 seconds
 INSTALLS = re.compile(r"python3 -m venv \S+|pip install .+")
 
 
@@ -139,7 +140,14 @@ def test_verbs_options_and_extras_exist(block):
             assert given <= known, f"{block}: {verb} has no {sorted(given - known)}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if TO_RUN[page]], ids=lambda p: p.stem)
+def marks(page: Path) -> list[pytest.MarkDecorator]:
+    uses_curl = any("curl " in block.text for block in TO_RUN[page] if block.language == "bash")
+    return [*[pytest.mark.needs("curl")] * uses_curl, *[pytest.mark.slow] * (page.stem in LONG)]
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.stem, marks=marks(page)) for page in PAGES if TO_RUN[page]]
+)
 def test_it_runs(page, world, names, page_server, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     served = ""
