@@ -1,18 +1,18 @@
-"""The one family of exceptions. Each message is a sentence: what is wrong, what was expected, what to do."""
+"""The exceptions of crispmask. Each message is a sentence that says what is wrong, what was expected, what to do."""
 
 from __future__ import annotations
 
 
 class CrispmaskError(Exception):
-    """Base of everything that crispmask raises on bad input; the command line prints it and exits with 1."""
+    """Base class of the exceptions for bad input; the command line prints the message and exits with code 1."""
 
 
 class ShapeError(CrispmaskError, ValueError):
-    """Arrays whose shapes, sizes or number of dimensions do not fit."""
+    """Arrays of wrong shape, size or number of dimensions."""
 
 
 class ValueRangeError(CrispmaskError, ValueError):
-    """Numbers that are NaN, infinite or outside their range."""
+    """Numbers that are NaN, infinite or out of range."""
 
 
 class ParamsError(CrispmaskError, ValueError):
@@ -32,11 +32,11 @@ class ModelError(CrispmaskError, RuntimeError):
 
 
 class ClusterError(CrispmaskError, RuntimeError):
-    """A cluster that cannot be reached or cannot do the work."""
+    """A cluster that cannot be reached, or cannot run the job."""
 
 
 class MissingExtraError(CrispmaskError, ImportError):
-    """A package that belongs to an extra which is not installed."""
+    """A package is missing because its extra is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is needed for this and is not installed: run pip install 'crispmask[{extra}]'")

@@ -9,16 +9,23 @@ from typing import Any
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile on first call, by default with IEEE arithmetic, so that ties break the same way everywhere.
+    """Compile at the first call; by default with IEEE arithmetic, so that ties are broken alike on every machine.
 
-    Numba keeps the machine code in the folder NUMBA_CACHE_DIR, else beside the source, else (a read-only
-    installation) in the user's cache folder. Where none of them can be written, each process compiles anew.
+    Numba keeps the machine code in the folder NUMBA_CACHE_DIR, else beside the source, else (if the installation is
+    read-only) in the user's cache folder. If none of them can be written, each process compiles again.
+
+    Args:
+        function: a plain function; integers in its closure are compiled as constants.
+        options: of `numba.njit`.
+
+    Returns:
+        The compiled function; it releases the GIL.
     """
     from numba import njit
 
-    # Numba names machine code after the function and a counter of the process that compiled it. Closures that differ in
-    # a constant only would share a name when they come from the cache of different processes, and one would run in
-    # the other's place; so the constants go into the name.
+    # Numba names machine code after the function and a counter within the process that compiled it. Two closures that
+    # differ only in a constant can get the same name in different processes, and a process that loads both from the
+    # cache would run one in place of the other. So the constants become part of the name.
     for cell in function.__closure__ or ():
         if isinstance(cell.cell_contents, int):
             function.__qualname__ += f"_{cell.cell_contents}"
@@ -33,8 +40,8 @@ def onnx_runtime() -> ModuleType:
     """The package ``onnxruntime``, with its telemetry switched off.
 
     Since version 1.32 its official wheels write a device id into the user's cache folder and send events about every
-    model that is loaded to Microsoft, unless this variable is set before the first import (its ``Privacy.md``). Who
-    wants that sets the variable to 0.
+    loaded model to Microsoft, unless ORT_DISABLE_TELEMETRY is set before the first import (see its ``Privacy.md``). To
+    allow that, set the variable to 0.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime

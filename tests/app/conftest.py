@@ -43,8 +43,8 @@ def server() -> str:
 
 
 @pytest.fixture(scope="session")
-def photo() -> bytes:
-    """A sample photo of a person, as a JPEG file."""
+def image() -> bytes:
+    """A sample image of a person, as a JPEG file."""
     return next(p for p in sample_photos() if p.stem == "astronaut").read_bytes()
 
 

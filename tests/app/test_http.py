@@ -48,28 +48,28 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def pixels(photo) -> np.ndarray:
+def pixels() -> np.ndarray:
     return read_image(next(p for p in sample_photos() if p.stem == "astronaut"))
 
 
-def test_segment_gives_what_python_gives(server, photo, pixels):
-    answer = post(server, "segment", {"photo": photo}, params='{"theta_beta": 4}').json()
+def test_segment_gives_what_python_gives(server, image, pixels):
+    answer = post(server, "segment", {"image": image}, params='{"theta_beta": 4}').json()
     _, after = process(pixels, load_detector(), Settings(CRFParams(theta_beta=4)))
     found = results_to_instances(answer["after"], *pixels.shape[:2])
     np.testing.assert_array_equal(found.masks(), after.masks())
     assert {record["category"] for record in answer["before"]} == {"person"}
 
 
-def test_refine_gives_what_python_gives(server, photo, pixels):
+def test_refine_gives_what_python_gives(server, image, pixels):
     mask = np.zeros(pixels.shape[:2], bool)
     mask[60:500, 120:380] = True
-    found = mask_of(post(server, "refine", {"photo": photo, "mask": png(mask.astype(np.uint8) * 255)}))
+    found = mask_of(post(server, "refine", {"image": image, "mask": png(mask.astype(np.uint8) * 255)}))
     np.testing.assert_array_equal(found, refine(pixels, mask))
 
 
-def test_box_gives_what_python_gives(server, photo, pixels):
+def test_box_gives_what_python_gives(server, image, pixels):
     box = (90, 20, 400, 505)
-    found = mask_of(post(server, "box", {"photo": photo}, box=",".join(map(str, box))))
+    found = mask_of(post(server, "box", {"image": image}, box=",".join(map(str, box))))
     np.testing.assert_array_equal(found, mask_from_box(pixels, box).mask(0))
 
 
@@ -84,8 +84,8 @@ def test_box_gives_what_python_gives(server, photo, pixels):
     ],
     ids=["text", "empty", "svg", "large", "bomb"],
 )
-def test_photos_that_are_none(server, content, sentence):
-    answer = post(server, "segment", {"photo": ("../../etc/passwd", content)})
+def test_files_that_are_no_images(server, content, sentence):
+    answer = post(server, "segment", {"image": ("../../etc/passwd", content)})
     assert answer.status_code == 422
     assert sentence in answer.json()["detail"]
     assert "/" not in answer.json()["detail"]  # no path of the server
@@ -102,15 +102,15 @@ def test_photos_that_are_none(server, content, sentence):
         ("box", {"box": "5,5,5,5"}, "less than 2x2 pixels"),
     ],
 )
-def test_bad_fields(server, photo, route, data, sentence):
-    answer = post(server, route, {"photo": photo}, **data)
+def test_bad_fields(server, image, route, data, sentence):
+    answer = post(server, route, {"image": image}, **data)
     assert answer.status_code == 422
     assert sentence in answer.json()["detail"]
 
 
-def test_a_mask_of_another_size(server, photo):
-    answer = post(server, "refine", {"photo": photo, "mask": png(np.full((9, 8), 255, np.uint8))})
-    assert answer.json()["detail"] == "the mask has 8x9 pixels (width x height), the photo 512x512"
+def test_a_mask_of_another_size(server, image):
+    answer = post(server, "refine", {"image": image, "mask": png(np.full((9, 8), 255, np.uint8))})
+    assert answer.json()["detail"] == "the mask has 8x9 pixels (width x height), the image 512x512"
 
 
 def test_large_uploads_are_refused_before_they_are_read(server):
@@ -122,11 +122,11 @@ def test_large_uploads_are_refused_before_they_are_read(server):
 
 
 @pytest.mark.parametrize("path", ["http://127.0.0.1:9/x.png", "HTTPS://example.org/x", " file:///etc/passwd"])
-def test_addresses_are_not_opened(server, path):
+def test_urls_are_not_opened(server, path):
     body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "x"}
     answer = httpx.post(f"{server}/gradio_api/queue/join", content=json.dumps(body), headers=JSON)
     assert answer.status_code == 422
-    assert "addresses are not opened" in answer.json()["detail"]
+    assert "URLs are not opened" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/file=/etc/passwd", "/gradio_api/file=../../../../etc/passwd"])
@@ -146,11 +146,11 @@ def test_the_browser_is_told_to_fetch_nothing_from_elsewhere(server):
     assert "http" not in policy
 
 
-def test_thirty_at_once_leave_it_working(server, photo):
+def test_thirty_at_once_leave_it_working(server, image):
     with ThreadPoolExecutor(30) as pool:
-        answers = list(pool.map(lambda _: post(server, "box", {"photo": photo}, box="90,20,400,505"), range(30)))
+        answers = list(pool.map(lambda _: post(server, "box", {"image": image}, box="90,20,400,505"), range(30)))
     codes = [a.status_code for a in answers]
     assert set(codes) <= {200, 503}
     assert codes.count(200) >= 9
     assert all("try again" in a.json()["detail"] for a in answers if a.status_code == 503)
-    assert post(server, "box", {"photo": photo}, box="90,20,400,505").status_code == 200
+    assert post(server, "box", {"image": image}, box="90,20,400,505").status_code == 200

@@ -14,12 +14,12 @@ from crispmask.app.controls import RANGES
 from crispmask.samples import sample_photos
 
 pytestmark = pytest.mark.needs("chromium")
-PHOTO = next(p for p in sample_photos() if p.stem == "astronaut")
+IMAGE = next(p for p in sample_photos() if p.stem == "astronaut")
 
 
 @pytest.fixture
 def page(browser, server):
-    """The page on a desktop; whatever it asks for elsewhere is on record, and there must be nothing."""
+    """The page on a desktop; it must not request anything from another server."""
     opened = browser.new_page(viewport={"width": 1500, "height": 1200})
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
@@ -55,8 +55,8 @@ def open_tab(page, name: str) -> None:
     tab.first.click()
 
 
-def test_a_photo_a_slider_and_the_files(page, tmp_path):
-    choose(page, "photo", PHOTO)
+def test_an_image_a_slider_and_the_files(page, tmp_path):
+    choose(page, "image", IMAGE)
     says(page, "1 mask")
     before = picture(page)
     page.fill("#theta_beta input[type=number]", "15")
@@ -90,17 +90,17 @@ def test_an_own_mask_is_refined(page, tmp_path):
     own = np.zeros((512, 512), np.uint8)
     own[60:500, 120:380] = 255
     Image.fromarray(own).save(tmp_path / "own.png")
-    choose(page, "photo", PHOTO)
+    choose(page, "image", IMAGE)
     says(page, "1 mask")
     open_tab(page, "Upload")
     choose(page, "own", tmp_path / "own.png")
-    expected = refine(read_image(PHOTO), own > 0)
+    expected = refine(read_image(IMAGE), own > 0)
     moved = (expected ^ (own > 0)).sum() / (own > 0).sum()
-    says(page, f"moved {moved:.1%}")
+    says(page, f"changed {moved:.1%}")
 
 
 def test_a_box_becomes_a_mask(page):
-    choose(page, "photo", PHOTO)
+    choose(page, "image", IMAGE)
     says(page, "1 mask")
     open_tab(page, "Box")
     image = page.wait_for_selector("#canvas img")
@@ -125,13 +125,13 @@ def test_a_box_becomes_a_mask(page):
         ("huge.png", None, "more pixels"),
     ],
 )
-def test_hostile_photos_get_a_message_and_leave_it_working(page, tmp_path, name, content, sentence):
+def test_hostile_images_get_a_message_and_leave_it_working(page, tmp_path, name, content, sentence):
     path = tmp_path / name
     if content is None:
         Image.new("1", (20_000, 10_000)).save(path)
     else:
         path.write_bytes(content)
-    choose(page, "photo", path)
+    choose(page, "image", path)
     page.wait_for_function("t => document.body.innerText.includes(t)", arg=sentence, timeout=30_000)
     page.click("#samples label:has-text('astronaut')")
     says(page, "1 mask")
@@ -141,8 +141,8 @@ def test_a_phone_shows_the_picture_before_the_parameters(browser, server):
     phone = browser.new_page(viewport={"width": 390, "height": 844})
     phone.goto(server)
     phone.wait_for_selector("#theta_beta")
-    top = {name: phone.query_selector(f"#{name}").bounding_box()["y"] for name in ("photo", "summary", "theta_beta")}
-    assert top["photo"] < top["summary"] < top["theta_beta"]
+    top = {name: phone.query_selector(f"#{name}").bounding_box()["y"] for name in ("image", "summary", "theta_beta")}
+    assert top["image"] < top["summary"] < top["theta_beta"]
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.close()
 

@@ -63,7 +63,7 @@ def test_unknown_verb(invoke):
         (CrispmaskError("it is\n  wrong"), "it is wrong"),
         (PermissionError(errno.EACCES, "Permission denied", "out/results.json"), "out/results.json: Permission denied"),
         (OSError("disk trouble"), "disk trouble"),
-        (MemoryError(), "there is not enough memory for this: use smaller photos or fewer of them at once"),
+        (MemoryError(), "there is not enough memory for this: use smaller images, or fewer at once"),
     ],
 )
 def test_errors_become_one_sentence(monkeypatch, refused, error, sentence):

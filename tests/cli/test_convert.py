@@ -24,7 +24,7 @@ def truth(tmp_path):
 
 def test_there_and_back(invoke, truth, tmp_path):
     result = invoke("convert", truth, tmp_path / "l", "--to", "labelme")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"1 object in 1 photo: {tmp_path / 'l'}\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"1 object in 1 image: {tmp_path / 'l'}\n", "")
     assert invoke("convert", tmp_path / "l", tmp_path / "back.json").exit_code == 0
     before, after = (
         CocoDataset.from_file(truth).instances(7),
@@ -38,7 +38,7 @@ def test_there_and_back(invoke, truth, tmp_path):
 def test_losses_are_told(invoke, truth, tmp_path):
     result = invoke("convert", truth, tmp_path / "y", "--to", "yolo", "--tolerance", 1)
     assert result.exit_code == 0
-    assert result.stderr == "Not kept: 1 objects with holes: cut open by lines without width.\n"
+    assert result.stderr == "Not kept: 1 objects with holes, joined to their outlines by lines of zero width.\n"
 
 
 def test_polygons(invoke, truth, tmp_path):

@@ -25,7 +25,7 @@ def test_sound_installation(invoke, model):
     assert result.stdout.startswith(f"crispmask:        {__version__} in ")
     assert "checksum ok" in result.stdout
     assert "CPUExecutionProvider" in result.stdout
-    assert result.stdout.endswith("All is well.\n")
+    assert result.stdout.endswith("No problems found.\n")
     assert result.stderr == ""
 
 
@@ -34,7 +34,7 @@ def test_damaged_model(invoke, model):
     result = invoke("doctor")
     assert result.exit_code == 1
     assert "is damaged: its SHA-256 is" in result.stderr
-    assert "All is well" not in result.stdout
+    assert "No problems found" not in result.stdout
 
 
 def test_missing_model(invoke, model):

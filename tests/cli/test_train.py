@@ -39,8 +39,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list:
             on_step(step, {"a": 1.0, "b": 0.5})
         return output / "checkpoint.pt"
 
-    def export(checkpoint, output, *, focus, category_ids, photos):
-        made.append((checkpoint, output, focus, category_ids, photos))
+    def export(checkpoint, output, *, focus, category_ids, images):
+        made.append((checkpoint, output, focus, category_ids, images))
         return {"boxes": 0.0001, "scores": 0.0, "masks": 0.0, "compared": 7}
 
     monkeypatch.setattr(crispmask.training.detector.loop, "train", train)
@@ -56,7 +56,7 @@ def test_what_is_passed_on(invoke, calls, data, tmp_path):
     config = replace(TrainingConfig(), steps=7, learning_rate=0.01)
     data_read = calls[0][0]
     assert data_read.ids == {"cat": 5, "person": 9}
-    assert [photo.path for photo in data_read.photos] == [tmp_path / "images" / "1.png"]
+    assert [image.path for image in data_read.images] == [tmp_path / "images" / "1.png"]
     assert calls == [
         (data_read, out, config, ["person"], None, "cpu", 0, 200),
         (out / "checkpoint.pt", out / "model.onnx", ["person"], [9], [tmp_path / "images" / "1.png"]),
@@ -83,7 +83,7 @@ def test_a_crf_that_was_trained_along(invoke, calls, data, tmp_path, monkeypatch
 
 def test_several_sets(invoke, calls, data, tmp_path):
     assert invoke("train", *data, *data, "-o", tmp_path / "out").exit_code == 0
-    assert len(calls[0][0].photos) == 2
+    assert len(calls[0][0].images) == 2
     assert calls[0][3] is None
     assert calls[1][3] == [5, 9]
 

@@ -154,7 +154,7 @@ def test_filter_is_linear_and_works_in_place() -> None:
 @pytest.mark.parametrize("d", [2, 5])
 def test_blurring_channels_together_equals_one_by_one(lanes: int, blocks: int, d: int) -> None:
     """The same bits, however many at a time; missing vertices stay zero and nothing else is touched."""
-    from crispmask.crf import _lattice_kernels as kernels
+    from crispmask.crf import _lattice_filters as kernels
 
     rng = np.random.default_rng(lanes)
     lattice = PermutohedralLattice(features_of(rng, d, 200, "chain"))

@@ -13,9 +13,9 @@ from crispmask.coco import CocoDataset, mask_to_rle
 
 
 @pytest.fixture
-def photos(tmp_path, tricky_masks) -> Path:
-    """Folder `photos`: a photo per tricky mask, one with three objects, one without any, some in a sub-folder."""
-    folder = tmp_path / "photos"
+def images(tmp_path, tricky_masks) -> Path:
+    """Folder `images`: an image per tricky mask, one with three objects, one without any, some in a sub-folder."""
+    folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     for name in names(tricky_masks):
         Image.new("RGB", (53, 37)).save(folder / name)
@@ -28,7 +28,7 @@ def names(tricky_masks: dict[str, np.ndarray]) -> list[str]:
 
 @pytest.fixture
 def truth(tmp_path, tricky_masks) -> Path:
-    """`gt.json` of these photos: ids 10, 11, ...; categories 3 and 7."""
+    """`gt.json` of these images: ids 10, 11, ...; categories 3 and 7."""
     images, annotations = [], []
     for k, name in enumerate(names(tricky_masks)):
         images.append({"id": 10 + k, "file_name": name, "height": 37, "width": 53})
@@ -45,7 +45,7 @@ def truth(tmp_path, tricky_masks) -> Path:
 
 
 def masks_by_name(path: Path) -> dict[str, list[tuple[str, bytes]]]:
-    """Of a COCO file: category name and mask of every object, by the photo's name without its suffix."""
+    """Of a COCO file: category name and mask of every object, by the image's name without its suffix."""
     dataset = CocoDataset.from_file(path)
     found = {}
     for key, image in dataset.images.items():

@@ -21,7 +21,7 @@ from .conftest import masks_by_name
 LOSSLESS = ["coco", "results", "yolo", "labelme", "png"]
 
 
-def there_and_back(truth: Path, photos: Path, name: str, style: Style | None = None, hints: bool = False):
+def there_and_back(truth: Path, images: Path, name: str, style: Style | None = None, hints: bool = False):
     """`truth` in a format and then in COCO's again; the two reports."""
     folder = truth.parent
     target = (
@@ -29,19 +29,19 @@ def there_and_back(truth: Path, photos: Path, name: str, style: Style | None = N
     )
     first = convert(truth, target, to=name, style=style)
     assert guess(target) == name
-    options = {"photos": photos if name == "yolo" else None, "annotations": truth if hints else None}
+    options = {"images": images if name == "yolo" else None, "annotations": truth if hints else None}
     second = convert(target, folder / "back.json", to="coco", **options)
     return first, second
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("hints", [False, True])
-def test_round_trip(truth, photos, name, hints):
-    if name == "png":  # a pixel has one number: the three objects of one photo must not overlap
+def test_round_trip(truth, images, name, hints):
+    if name == "png":  # a pixel has one number: the three objects of one image must not overlap
         content = json.loads(truth.read_text())
         content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 17 or a["category_id"] == 7]
         truth.write_text(json.dumps(content))
-    first, second = there_and_back(truth, photos, name, hints=hints)
+    first, second = there_and_back(truth, images, name, hints=hints)
     expected = masks_by_name(truth)
     found = masks_by_name(truth.parent / "back.json")
     assert {key: value for key, value in found.items() if value} == {k: v for k, v in expected.items() if v}
@@ -54,7 +54,7 @@ def test_round_trip(truth, photos, name, hints):
     COCO(str(truth.parent / "back.json"))  # pycocotools reads it
 
 
-def test_what_cannot_be_kept_is_said(truth, photos, tricky_masks):
+def test_what_cannot_be_kept_is_said(truth, images, tricky_masks):
     content = json.loads(truth.read_text())
     empty = mask_to_rle(np.zeros((37, 53), bool))
     more = {"image_id": 10, "category_id": 3, "id": 99}
@@ -70,21 +70,21 @@ def test_what_cannot_be_kept_is_said(truth, photos, tricky_masks):
     assert told["coco"] == {}
     assert told["results"] == {"crowd regions left out: results have none": 1}
     assert told["yolo"] == {
-        "objects with holes: cut open by lines without width": 2,
-        "objects of several parts joined by lines without width": 4,
+        "objects with holes, joined to their outlines by lines of zero width": 2,
+        "objects of several parts, joined by lines of zero width": 4,
         "crowd regions left out: YOLO has none": 1,
         "empty masks left out: YOLO has no line for them": 1,
     }
     assert told["labelme"] == {"empty masks left out: LabelMe has no shape for them": 1}
-    assert set(told["png"]) == {"pixels of overlapping objects given to one of them"}
+    assert set(told["png"]) == {"pixels of overlapping objects, given to one of them"}
     back = CocoDataset.from_file(truth.parent / "coco" / "out.json")
     assert [(a["iscrowd"], a.get("score", 1)) for a in back.annotations[10]] == [(0, 1), (1, 1), (0, 0.25)]
     convert(truth.parent / "labelme", truth.parent / "back.json", to="coco", annotations=truth)
     assert [a["iscrowd"] for a in CocoDataset.from_file(truth.parent / "back.json").annotations[10]] == [0, 1]
 
 
-def test_coco_polygons(truth, photos):
-    there_and_back(truth, photos, "coco", Style(polygons=True))
+def test_coco_polygons(truth, images):
+    there_and_back(truth, images, "coco", Style(polygons=True))
     polygons = json.loads((truth.parent / "there.json").read_text())["annotations"]
     assert all(isinstance(a["segmentation"], list) for a in polygons)
     assert len(polygons[0]["segmentation"]) == 1  # holes do not make parts
@@ -99,12 +99,12 @@ def test_coco_polygons(truth, photos):
         convert(truth, truth.parent / "r" / "r.json", to="results", style=Style(polygons=True))
 
 
-def test_results_are_those_that_evaluate_takes(truth, photos):
-    there_and_back(truth, photos, "results")
+def test_results_are_those_that_evaluate_takes(truth, images):
+    there_and_back(truth, images, "results")
     assert average_precision(truth, truth.parent / "there" / "r.json")["AP"] > 0.99
     assert len(read_results(truth.parent / "there" / "r.json")) == 10
     (truth.parent / "there" / "images.json").write_text("{}")
-    with pytest.raises(DataError, match="is about other images"):
+    with pytest.raises(DataError, match="lists other images"):
         convert(truth, truth.parent / "there" / "again.json", to="results")
 
 
@@ -126,7 +126,7 @@ def test_results_without_names(truth, tmp_path):
 
 
 @pytest.mark.needs("cv2")
-def test_yolo_is_what_opencv_fills(truth, photos, tricky_masks):
+def test_yolo_is_what_opencv_fills(truth, images, tricky_masks):
     """Ultralytics fills polygons by OpenCV, which also draws their outline: nothing is more than a pixel off."""
     import cv2
 
@@ -147,11 +147,11 @@ def test_yolo_is_what_opencv_fills(truth, photos, tricky_masks):
     assert '  1: "potted: plant"' in (truth.parent / "t" / "data.yaml").read_text()
 
 
-def test_yolo_predictions_with_scores_and_names_as_a_list(photos, tmp_path):
+def test_yolo_predictions_with_scores_and_names_as_a_list(images, tmp_path):
     (tmp_path / "y" / "labels").mkdir(parents=True)
     (tmp_path / "y" / "data.yaml").write_text("names: [person, dog]\n")
     (tmp_path / "y" / "labels" / "full.txt").write_text("1 0 0 0.48 0 0.48 1 0 1 0.75\n\n")
-    assert convert(tmp_path / "y", tmp_path / "c.json", to="coco", photos=photos)[:2] == (9, 1)
+    assert convert(tmp_path / "y", tmp_path / "c.json", to="coco", images=images)[:2] == (9, 1)
     dataset = CocoDataset.from_file(tmp_path / "c.json")
     (record,) = [r for records in dataset.annotations.values() for r in records]
     assert (dataset.categories[record["category_id"]], record["score"], record["area"]) == ("dog", 0.75, 37 * 25)
@@ -169,18 +169,18 @@ def test_yolo_predictions_with_scores_and_names_as_a_list(photos, tmp_path):
         ("0", "needs at least 3|empty"),
     ],
 )
-def test_yolo_lines_that_are_none(photos, tmp_path, line, reason):
+def test_yolo_lines_that_are_none(images, tmp_path, line, reason):
     (tmp_path / "y" / "labels").mkdir(parents=True)
     (tmp_path / "y" / "data.yaml").write_text("names: {0: person}\n")
     (tmp_path / "y" / "labels" / "full.txt").write_text(line)
     with pytest.raises(DataError, match=reason):
-        convert(tmp_path / "y", tmp_path / "c.json", to="coco", photos=photos)
+        convert(tmp_path / "y", tmp_path / "c.json", to="coco", images=images)
     assert not (tmp_path / "c.json").exists()
     with pytest.raises(DataError, match="add --images"):
         convert(tmp_path / "y", tmp_path / "c.json", to="coco")
     (tmp_path / "y" / "labels" / "nothing.txt").write_text(line)
-    with pytest.raises(DataError, match=r"nothing\.txt belongs to no photo"):
-        convert(tmp_path / "y", tmp_path / "c.json", to="coco", photos=photos)
+    with pytest.raises(DataError, match=r"nothing\.txt belongs to no image"):
+        convert(tmp_path / "y", tmp_path / "c.json", to="coco", images=images)
 
 
 def labelme(path: Path, *shapes: dict, **changes: object) -> Path:
@@ -203,7 +203,7 @@ def test_labelme_shapes(tmp_path):
     )
     *counts, losses = convert(tmp_path / "l", tmp_path / "c.json", to="coco")
     assert counts == [1, 3]
-    assert dict(losses.counts) == {"shapes of type line left out: they enclose nothing": 1}
+    assert dict(losses.counts) == {"shapes of type line left out: they enclose no area": 1}
     dataset = CocoDataset.from_file(tmp_path / "c.json")
     assert dataset.images[1].file_name == "a.jpg"
     assert [(dataset.categories[r["category_id"]], r["area"]) for r in dataset.annotations[1]] == [
@@ -231,14 +231,17 @@ def png(width: int, height: int) -> str:
         ({"shape_type": "mask", "points": [[0, 0], [1, 1]]}, "'mask' must be a PNG in base64"),
         ({"shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": "QUJD"}, "'mask' must be a PNG in base64"),
         ({"shape_type": "mask", "points": [[25, 0], [1, 1]], "mask": png(30, 20)}, None),
-        ({"shape_type": "mask", "points": [[5, 0], [34, 19]], "mask": png(30, 20)}, "the mask leaves the photo"),
-        ({"shape_type": "mask", "points": [[0, 0], [99, 99]], "mask": png(99, 99)}, "larger than the photo"),
+        (
+            {"shape_type": "mask", "points": [[5, 0], [34, 19]], "mask": png(30, 20)},
+            "the mask extends beyond the image",
+        ),
+        ({"shape_type": "mask", "points": [[0, 0], [99, 99]], "mask": png(99, 99)}, "larger than the image"),
         ({"label": 3}, "must be an object with a 'label'"),
     ],
 )
 def test_labelme_shapes_that_are_none(tmp_path, shape, reason):
     labelme(tmp_path / "l" / "a.json", {"label": "x", "points": [], **shape})
-    with pytest.raises(DataError, match=reason or "leaves the photo"):
+    with pytest.raises(DataError, match=reason or "extends beyond the image"):
         convert(tmp_path / "l", tmp_path / "c.json", to="coco")
     assert not (tmp_path / "c.json").exists()
 
@@ -287,21 +290,21 @@ def test_labelme_sizes_are_those_of_the_image(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["coco", "labelme", "png", "results"])
-def test_sizes_are_compared_with_the_given_images(truth, photos, name):
+def test_sizes_are_compared_with_the_given_images(truth, images, name):
     folder = truth.parent
     target = folder / "r" / "r.json" if name in ("coco", "results") else folder / "t"
     convert(truth, target, to=name)
-    assert convert(target, folder / "c.json", to="coco", photos=photos)[0] == 9
-    Image.new("RGB", (53, 36)).save(photos / "sub" / "many.jpg")
+    assert convert(target, folder / "c.json", to="coco", images=images)[0] == 9
+    Image.new("RGB", (53, 36)).save(images / "sub" / "many.jpg")
     (folder / "c.json").unlink()
     with pytest.raises(DataError, match=r"many\.(jpg|png) has 37x53 pixels .* but it has 36x53"):
-        convert(target, folder / "c.json", to="coco", photos=photos)
+        convert(target, folder / "c.json", to="coco", images=images)
     assert not (folder / "c.json").exists()
 
 
-def test_label_maps_of_overlapping_objects(truth, photos):
-    first, _ = there_and_back(truth, photos, "png")
-    lost = first[2].counts["pixels of overlapping objects given to one of them"]
+def test_label_maps_of_overlapping_objects(truth, images):
+    first, _ = there_and_back(truth, images, "png")
+    lost = first[2].counts["pixels of overlapping objects, given to one of them"]
     before = {k: np.array([np.frombuffer(m, bool) for _, m in v]) for k, v in masks_by_name(truth).items() if v}
     after = {
         k: np.array([np.frombuffer(m, bool) for _, m in v])
@@ -356,7 +359,7 @@ def test_label_maps_without_an_index(tmp_path):
     assert dict(dataset.categories) == {1: "object"}
     assert [r["area"] for r in dataset.annotations[1]] == [6, 6]
     Image.new("RGB", (8, 6)).save(tmp_path / "m" / "b.png")
-    with pytest.raises(CrispmaskError, match=r"b\.png has colours, not numbers"):
+    with pytest.raises(CrispmaskError, match=r"b\.png has colours in place of numbers"):
         convert(tmp_path / "m", tmp_path / "c.json", to="coco")
 
 
@@ -368,7 +371,7 @@ def test_an_index_that_is_none(tmp_path, content):
 
 
 @pytest.mark.parametrize("name", ["yolo", "labelme", "png"])
-def test_folders_are_complete_or_not_there(truth, photos, name):
+def test_folders_are_complete_or_not_there(truth, images, name):
     target = truth.parent / "t"
     content = json.loads(truth.read_text())
     content["images"][-1]["file_name"] = "../../evil.jpg"

@@ -1,5 +1,5 @@
-"""The web page: refine masks by hand and eye, on this computer (extra ``app``).
+"""The web page to refine masks interactively, and its HTTP interface (extra ``app``).
 
-`guard` keeps hostile requests away, `work` does what page and HTTP interface offer, `page` is the Gradio page, `http`
-the interface, `server` puts them together.
+`guard` refuses hostile requests, `work` has the functions of page and HTTP interface, `page` is the layout of the page
+and `actions` what its controls do, `http` is the HTTP interface, and `server` combines them.
 """

@@ -1,4 +1,4 @@
-"""The page's controls for `CRFParams`, made from its fields: names, defaults and meanings stay in one place."""
+"""The page's controls for `CRFParams`, made from its fields, so that names, defaults and help are written once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import gradio as gr
 from crispmask.params import CRFParams
 from crispmask.refinement import LearnedParams, default_params
 
-# What is worth trying: lowest, highest, step. The parameters' own bounds are wider.
+# Useful ranges: lowest value, highest value, step. The limits of `CRFParams` are wider.
 RANGES: dict[str, tuple[float, float, float]] = {
     "theta_alpha": (0.01, 1, 0.01),
     "theta_beta": (0.5, 30, 0.5),
@@ -25,10 +25,10 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "context_min": (0, 100, 1),
 }
 PIXELS = (1, 200, 1)
-"""Range of theta_alpha where it is in pixels."""
+"""The same for theta_alpha in pixels."""
 
 FIRST = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight", "smoothing", "iterations")
-"""The controls that are shown at once; the others are behind a fold."""
+"""The controls that are always shown; the others are in a section that opens by a click."""
 
 
 def control(name: str) -> Any:
@@ -46,7 +46,7 @@ def control(name: str) -> Any:
 
 
 def settings(params: CRFParams) -> list[Any]:
-    """Updates that set the controls, in the order of the fields; theta_alpha's range follows its unit."""
+    """Updates that set the controls, in the order of the fields; the range of theta_alpha depends on its unit."""
     low, high, step = PIXELS if params.theta_alpha_scale == "pixel" else RANGES["theta_alpha"]
     values = params.as_dict()
     return [
@@ -57,11 +57,11 @@ def settings(params: CRFParams) -> list[Any]:
     ]
 
 
-LEARNT, BY_HAND = "learnt", "by hand"
+LEARNED, BY_HAND = "learned", "by hand"
 
 
 def params_from(values: tuple[Any, ...]) -> CRFParams | LearnedParams:
-    """The parameters that the controls show: `LEARNT` or `BY_HAND`, and the fields of `CRFParams`."""
-    if values[0] == LEARNT:
+    """The parameters that the controls show: `LEARNED` or `BY_HAND`, and the fields of `CRFParams`."""
+    if values[0] == LEARNED:
         return default_params()
     return CRFParams.from_dict(dict(zip(CRFParams().as_dict(), values[1:], strict=True)), source="page")

@@ -1,4 +1,4 @@
-"""Keeps hostile requests away from the page: ASGI middleware, in front of Gradio and of the HTTP interface."""
+"""Refuses hostile requests: ASGI middleware in front of Gradio and the HTTP interface."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-# Parameters and references to uploaded files: larger ones are no honest request of the page.
+# Bytes of a JSON body: parameters and references to uploaded files; the page sends no larger ones.
 _MAX_JSON = 2_000_000
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
-# The browser itself refuses whatever would leave this server: no fonts, scripts or pictures from elsewhere.
+# The browser loads nothing from other servers: no fonts, scripts or images.
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -28,15 +28,15 @@ HEADERS = {
 
 
 class Guard:
-    """Middleware that bounds what a request may hold and adds `HEADERS` to every answer.
+    """Middleware that limits the size of requests and adds `HEADERS` to every response.
 
-    A body above the limit is answered with 413. A JSON body that names a file by an address (``http://...``), which
-    Gradio would fetch on the client's behalf, with 422; so no outside address is ever opened. Paths of files that
-    were not uploaded are refused by Gradio itself.
+    A body above the limit gets status 413. A JSON body with a URL in place of a file's path (``http://...``) gets 422,
+    because Gradio would fetch it; so no URL is ever opened. Gradio itself refuses paths of files that were not
+    uploaded.
 
     Args:
-        app: what is guarded.
-        max_upload: bytes of an upload.
+        app: the application behind the middleware.
+        max_upload: most bytes of an upload.
     """
 
     def __init__(self, app: App, max_upload: int) -> None:
@@ -60,14 +60,14 @@ class Guard:
             headers = {k.lower(): v for k, v in scope["headers"]}
             as_json = headers.get(b"content-type", b"").startswith(b"application/json")
             limit = _MAX_JSON if as_json else self.max_upload
-            # Read before anything is answered: a small bounded body in memory, and an honest status code.
+            # The body, whose size is limited, is read before anything is sent, so that the status code can tell.
             body = await _body(receive, limit, headers.get(b"content-length", b""))
             if body is None:
                 size = f"{limit / 1e6:.0f} MB" if limit >= 1e6 else f"{limit} bytes"
-                await _refuse(send_with_headers, 413, f"the upload is larger than the {size} that this page takes")
+                await _refuse(send_with_headers, 413, f"the upload is larger than the limit of {size}")
                 return
             if as_json and _names_an_address(body):
-                await _refuse(send_with_headers, 422, "files must be uploaded: addresses are not opened")
+                await _refuse(send_with_headers, 422, "files must be uploaded: URLs are not opened")
                 return
             receive = _replay(body, receive)
         await self.app(scope, receive, send_with_headers)
@@ -92,7 +92,7 @@ async def _body(receive: Receive, limit: int, announced: bytes) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A receive function that gives the body once, and then what comes after it."""
+    """A receive function that returns the body first, and then the messages that follow it."""
     sent = False
 
     async def again() -> Message:
@@ -106,7 +106,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _names_an_address(body: bytes) -> bool:
-    """Whether a JSON text has a ``path`` that is an address; one that is no JSON has none."""
+    """Whether a JSON text has a ``path`` that is a URL; False if it is not JSON."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -116,7 +116,7 @@ def _names_an_address(body: bytes) -> bool:
         item = todo.pop()
         if isinstance(item, dict):
             path = item.get("path")
-            # A drive letter of Windows has one letter before its colon.
+            # One letter before the colon is a drive of Windows, not a URL.
             if isinstance(path, str) and _ADDRESS.match(path) and not re.match(r"\s*[a-z]:", path, re.IGNORECASE):
                 return True
             todo.extend(item.values())

@@ -1,4 +1,4 @@
-"""The HTTP interface under ``/api``: one request, one answer, for curl and for any language."""
+"""The HTTP interface under ``/api``, for curl and for any language: one request, one response."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from crispmask.refinement import LearnedParams, default_params
 from crispmask.refinement.sketch import mask_from_box
 
 WAITING = 8
-"""Requests that may wait for their turn; more are answered with 503."""
+"""Most requests that wait; further ones get status 503."""
 
-Photo = Annotated[UploadFile, File(description="an image file")]
+Upload = Annotated[UploadFile, File(description="an image file")]
 Params = Annotated[
     str,
-    Form(description='JSON object of CRF parameters, such as {"theta_beta": 4}; without it the learnt ones are used'),
+    Form(description='JSON object of CRF parameters, such as {"theta_beta": 4}; by default the learned ones'),
 ]
 
 
@@ -36,16 +36,16 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
     """The routes.
 
     Args:
-        detector: gives the detector when it is first needed.
-        score: detections below it are dropped unless the request says otherwise.
-        max_pixels: of a photo.
+        detector: returns the detector; called when it is first needed.
+        score: lowest score of a detection, where the request names none.
+        max_pixels: most pixels of an image.
     """
     routes = APIRouter(prefix="/api")
     turn, places = threading.Lock(), threading.BoundedSemaphore(WAITING + 1)
 
     @contextmanager
     def one_at_a_time() -> Iterator[None]:
-        """Waits for its turn; errors of ours become answers."""
+        """Wait for earlier requests; turn errors of crispmask into responses."""
         if not places.acquire(blocking=False):
             raise HTTPException(503, "too many requests are waiting: try again later")
         try:
@@ -54,42 +54,42 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
         except CrispmaskError as error:
             raise HTTPException(422, str(error)) from None
         except MemoryError:
-            raise HTTPException(422, "the photo does not fit into memory: scale it down") from None
+            raise HTTPException(422, "there is not enough memory for this image: scale it down") from None
         finally:
             places.release()
 
     def read(upload: UploadFile) -> NDArray[np.uint8]:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "upload"  # whatever the client calls it
+            path = Path(folder) / "upload"  # not the client's name for it
             path.write_bytes(upload.file.read())
-            return work.read_photo(path, max_pixels)
+            return work.read_upload(path, max_pixels)
 
-    # Not async: these run in Starlette's thread pool, and the event loop stays free.
+    # Not async, so that Starlette runs them in its thread pool and not in the event loop.
     @routes.post("/segment")
-    def segment(photo: Photo, score: Annotated[float, Form()] = score, params: Params = "") -> dict[str, Any]:
-        """Detect and refine; COCO results before and after."""
+    def segment(image: Upload, score: Annotated[float, Form()] = score, params: Params = "") -> dict[str, Any]:
+        """Detect and refine objects; returns COCO results before and after the refinement."""
         with one_at_a_time():
             settings = Settings(_params(params), score=score)
-            image, found = read(photo), detector()
-            before, after = process(image, found, settings)
+            found = detector()
+            before, after = process(read(image), found, settings)
         return {side: work.as_records(m, found.categories) for side, m in (("before", before), ("after", after))}
 
     @routes.post("/refine", response_class=Response)
-    def refine(photo: Photo, mask: Photo, params: Params = "") -> Response:
-        """Refine a mask of your own (white on black, PNG); the refined one as PNG."""
+    def refine(image: Upload, mask: Upload, params: Params = "") -> Response:
+        """Refine an uploaded mask (white on black, of the image's size); returns the refined one as PNG."""
         with one_at_a_time():
-            image = read(photo)
-            return _mask(work.Scene(image, work.as_mask(read(mask), image.shape[:2]), {}, "mask"), _params(params))
+            pixels = read(image)
+            return _mask(work.Scene(pixels, work.as_mask(read(mask), pixels.shape[:2]), {}, "mask"), _params(params))
 
     @routes.post("/box", response_class=Response)
-    def box(photo: Photo, box: Annotated[str, Form(description="x0,y0,x1,y1 in pixels")]) -> Response:
-        """The mask of the object that fills a box, as PNG."""
+    def box(image: Upload, box: Annotated[str, Form(description="x0,y0,x1,y1 in pixels")]) -> Response:
+        """Segment the object in a box; returns its mask as PNG."""
         with one_at_a_time():
             try:
                 corners = [float(v) for v in box.split(",")]
             except ValueError:
                 raise DataError(f"box must be x0,y0,x1,y1 in pixels, got {box!r}") from None
-            return _png(mask_from_box(read(photo), corners).mask(0))
+            return _png(mask_from_box(read(image), corners).mask(0))
 
     return routes
 

@@ -1,4 +1,4 @@
-"""Page and interface as one web server."""
+"""Page and HTTP interface as one web server."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def serve(
     """Serve the page until interrupted.
 
     Args:
-        host: address to listen on; anything but a loopback address opens the page to the network.
-        port: 0 takes a free one.
+        host: address to listen on; with any but a loopback address the page can be reached from the network.
+        port: 0 chooses a free one.
         detector: name or file, see `crispmask.load_detector`.
-        score: where the slider for the least score starts.
-        max_pixels: larger photos are refused.
-        max_upload: bytes of an upload; larger ones are refused.
-        on_ready: called with the page's address once it can be opened.
+        score: initial value of the slider for the lowest score.
+        max_pixels: larger images are refused.
+        max_upload: larger uploads are refused, bytes.
+        on_ready: called with the page's URL when it can be opened.
 
     Raises:
         MissingExtraError: Gradio is not installed.
         ModelError: the detector cannot be loaded.
-        ParamsError: the address is taken or not this computer's.
+        ParamsError: the port is in use, or the address is not one of this computer.
     """
-    # Before the import, which reads them: nothing is reported, nothing is looked up.
+    # Before the import, which reads them: no usage statistics, no requests to the internet.
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", GRADIO_SSR_MODE="False")
     try:
         import uvicorn
@@ -59,9 +59,9 @@ def serve(
         config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=2)
         try:
             socket = config.bind_socket()
-        except SystemExit:  # uvicorn has said why, and means to end the process
+        except SystemExit:  # uvicorn has printed the reason, and would end the process
             raise ParamsError(
-                f"cannot listen on {host}:{port}: the port is taken, or the address is not this computer's; "
+                f"cannot listen on {host}:{port}: the port is in use, or the address is not one of this computer; "
                 "choose another with --port or --host"
             ) from None
         server = uvicorn.Server(config)
@@ -73,7 +73,7 @@ def serve(
 
 
 def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, max_upload: int, host: str = "127.0.0.1"):
-    """The ASGI application: the interface under ``/api``, the page at ``/``, both behind the guard."""
+    """The ASGI application: the HTTP interface under ``/api`` and the page at ``/``, both behind `Guard`."""
     try:
         import gradio as gr
         from fastapi import FastAPI
@@ -100,7 +100,7 @@ def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, ma
         css=CSS,
     )
     app.add_middleware(Guard, max_upload=max_upload)
-    if host in LOOPBACK:  # a page elsewhere that resolves its name to this computer gets nothing
+    if host in LOOPBACK:  # against DNS rebinding: other sites whose name resolves to this computer are refused
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app
 

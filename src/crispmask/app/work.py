@@ -1,4 +1,4 @@
-"""What the page and the HTTP interface do, as functions on arrays and `Instances`; nothing here knows Gradio."""
+"""The functions of the page and the HTTP interface, on arrays and `Instances`, without Gradio."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from crispmask.params import CRFParams
 from crispmask.refinement import Decision, LearnedParams, instance_crf, refine_instances
 
 CLOSE_UP = 520  # pixels
-OUTLINE_TOLERANCE = 0.5  # pixels that a downloaded polygon may stray from its mask
+OUTLINE_TOLERANCE = 0.5  # highest distance of a downloaded polygon from its mask, pixels
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A photo and the coarse masks on it.
+    """An image and its coarse masks.
 
     Attributes:
         image: uint8 (H, W, 3) RGB.
-        before: the masks to refine.
+        before: the coarse masks.
         names: category names by id.
         origin: how the masks were made: "detector", "mask", "box" or "scribble".
     """
@@ -45,7 +45,7 @@ class Scene:
     origin: str
 
     def labels(self) -> list[str]:
-        """What each instance is called, by number from 1."""
+        """A label for each instance, with its number from 1."""
         if self.origin != "detector":
             return ["1: your mask" if self.origin == "mask" else f"1: from your {self.origin}"]
         pairs = zip(self.before.category_ids, self.before.scores, strict=True)
@@ -56,8 +56,16 @@ class Scene:
         return self.before if which is None else self.before[which]
 
 
-def read_photo(path: str | Path, max_pixels: int) -> NDArray[np.uint8]:
-    """`read_image`, but refused from the header on above `max_pixels`; messages do not name the server's path."""
+def read_upload(path: str | Path, max_pixels: int) -> NDArray[np.uint8]:
+    """Read an image whose path no message must show.
+
+    Args:
+        path: the file.
+        max_pixels: larger images are refused before they are decoded.
+
+    Raises:
+        ImageError: as `read_image`, or an image that is too large.
+    """
     path = Path(path)
     width = height = 0  # where the header cannot be read, read_image says why
     with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path) as opened:
@@ -65,7 +73,7 @@ def read_photo(path: str | Path, max_pixels: int) -> NDArray[np.uint8]:
     if width * height > max_pixels:
         raise ImageError(
             f"the image has {width * height / 1e6:.0f} megapixels, more than the {max_pixels / 1e6:.0f} that this page "
-            "takes: scale it down"
+            "accepts: scale it down"
         )
     try:
         return read_image(path)
@@ -74,14 +82,14 @@ def read_photo(path: str | Path, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def as_mask(image: NDArray[np.uint8], size: tuple[int, int]) -> Instances:
-    """A drawn or uploaded black and white picture as one instance: what is lighter than middle grey is the object.
+    """A drawn or uploaded mask as one instance: pixels lighter than middle grey are the object.
 
     Raises:
-        ShapeError: a picture of another size than the photo, or one without any object.
+        ShapeError: a mask of another size than the image, or an empty one.
     """
     if image.shape[:2] != size:
         raise ShapeError(
-            f"the mask has {image.shape[1]}x{image.shape[0]} pixels (width x height), the photo {size[1]}x{size[0]}"
+            f"the mask has {image.shape[1]}x{image.shape[0]} pixels (width x height), the image {size[1]}x{size[0]}"
         )
     mask = image.max(axis=2) > 127
     if not mask.any():
@@ -92,7 +100,7 @@ def as_mask(image: NDArray[np.uint8], size: tuple[int, int]) -> Instances:
 def refine_scene(
     scene: Scene, params: CRFParams | LearnedParams, which: int | None = None
 ) -> tuple[Instances, list[Decision | None]]:
-    """The chosen instances, refined, and what learnt parameters decided for each."""
+    """The chosen instances, refined, and the decision of the learned parameters for each."""
     decisions: list[Decision | None] = []
     return refine_instances(scene.image, scene.chosen(which), params, decisions=decisions), decisions
 
@@ -100,7 +108,7 @@ def refine_scene(
 def pictures(
     scene: Scene, after: Instances, which: int | None = None
 ) -> tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Before and after, a close-up of the edge, and the probabilities as a heat map; uint8 (h, w, 3) each."""
+    """Images of the masks before and after, of the edge from near, and of the probabilities; uint8 (h, w, 3) each."""
     before = scene.chosen(which)
     colours = palette(len(scene.before))
     colours = colours if which is None else [colours[which]]
@@ -109,7 +117,7 @@ def pictures(
 
 
 def mark(image: NDArray[np.uint8], corners: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """The photo with a box between two corners (x, y), or a cross at one."""
+    """The image with a box between two corners (x, y), or with a cross at one."""
     picture = Image.fromarray(image)
     pen, line = ImageDraw.Draw(picture), max(2, max(image.shape[:2]) // 250)
     if len(corners) == 2:
@@ -122,7 +130,7 @@ def mark(image: NDArray[np.uint8], corners: Sequence[Sequence[int]]) -> NDArray[
 
 
 def heat_map(image: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
-    """The highest probability of each pixel over the photo in grey: dark blue for 0, yellow for 1."""
+    """The highest probability of each pixel, from dark blue (0) to yellow (1), over the image in grey."""
     probability = np.zeros(instances.image_size, np.float32)
     for window in instances.windows:
         np.maximum(probability[window.slices], window.probabilities, out=probability[window.slices])
@@ -131,7 +139,7 @@ def heat_map(image: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8
 
 
 def _ramp() -> NDArray[np.float32]:
-    """256 colours from dark blue to yellow, readable with any colour vision: corners of the map cividis."""
+    """The colour map cividis, interpolated between five of its colours: float32 (256, 3)."""
     stops = np.array([[0, 34, 78], [66, 78, 108], [124, 123, 120], [188, 174, 108], [254, 232, 56]], np.float32)
     return np.stack([np.interp(np.linspace(0, 4, 256), range(5), c) for c in stops.T], axis=1).astype(np.float32)
 
@@ -140,7 +148,7 @@ _CIVIDIS = _ramp()
 
 
 def divergence(scene: Scene, params: CRFParams | LearnedParams, which: int | None = None) -> list[tuple[int, float]]:
-    """Iteration and KL(Q‖P) - log Z of one instance, the largest where none is chosen; empty without instances."""
+    """Iterations and their KL(Q‖P) - log Z, of the chosen instance or of the largest; empty without instances."""
     if not len(scene.before):
         return []
     areas = [int(window.mask.sum()) for window in scene.before.windows]
@@ -154,18 +162,18 @@ def divergence(scene: Scene, params: CRFParams | LearnedParams, which: int | Non
 
 
 def changes(before: Instances, after: Instances, decisions: Sequence[Decision | None]) -> str:
-    """One sentence on what refinement did, and why it left masks alone."""
+    """A sentence that says how much the refinement changed, and why it kept masks."""
     moved = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
     pixels = max(1, sum(int(window.mask.sum()) for window in before.windows))
     objects = "1 mask" if len(before) == 1 else f"{len(before)} masks"
     reasons = Counter(d.reason for d in decisions if d is not None and d.setting is None)
     kept = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
-    alone = f"; left alone: {kept}" if kept else ""
-    return f"{objects}; refinement moved {moved / pixels:.1%} of the pixels{alone}"
+    alone = f"; kept as they were: {kept}" if kept else ""
+    return f"{objects}; refinement changed {moved / pixels:.1%} of the pixels{alone}"
 
 
 def files(after: Instances, folder: Path) -> list[Path]:
-    """What can be downloaded: a PNG mask per instance, COCO results and polygons as JSON."""
+    """Write the files for the download: a PNG mask per instance, COCO results and polygons as JSON."""
     written = []
     for i in range(len(after)):
         written.append(folder / f"mask_{i + 1}.png")
@@ -185,23 +193,23 @@ def files(after: Instances, folder: Path) -> list[Path]:
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """A picture or mask as a PNG file."""
+    """An image or mask as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def as_toml(params: CRFParams | LearnedParams) -> str:
-    """The parameters as a file for ``--params``; the learnt ones that ship need none."""
+    """The parameters as the text of a file for ``--params``; the learned ones need no file."""
     if isinstance(params, CRFParams):
         return params.to_toml()
-    return "# The learnt parameters that ship with crispmask: no file is needed.\n"
+    return "# The learned parameters, which are the default: no file is needed.\n"
 
 
 def command_line(
-    params: CRFParams | LearnedParams, base: Sequence[str] = ("crispmask", "segment", "PHOTO", "-o", "out")
+    params: CRFParams | LearnedParams, base: Sequence[str] = ("crispmask", "segment", "IMAGE", "-o", "out")
 ) -> str:
-    """The command that refines with these parameters; only what differs from the fixed setting is named."""
+    """The command that refines with these parameters; it names those that differ from the fixed setting."""
     if not isinstance(params, CRFParams):
         return " ".join(base)
     defaults = CRFParams().as_dict()

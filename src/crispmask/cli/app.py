@@ -1,4 +1,4 @@
-"""``crispmask app``: the web page on this computer."""
+"""``crispmask app``: the web page."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ import typer
 
 from crispmask.cli.console import say, waiting
 from crispmask.errors import MissingExtraError
-from crispmask.params import DEFAULT_SCORE
+from crispmask.params import DEFAULT_SCORE, check_number
 
 
 def app(
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on; others than 127.0.0.1 open it to the network.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; only 127.0.0.1 keeps others out."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 7860,
-    detector: Annotated[str, typer.Option(metavar="NAME|FILE", help="What finds the objects.")] = "embedded",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 chooses a free one.")] = 7860,
+    detector: Annotated[str, typer.Option(metavar="NAME|FILE", help="As for segment.")] = "embedded",
     score: Annotated[
-        float, typer.Option(min=0, max=1, metavar="X", help="Where the slider for the least score starts.")
+        float, typer.Option(metavar="X", help="Lowest score of a detection; the page can change it.")
     ] = DEFAULT_SCORE,
-    max_megapixels: Annotated[float, typer.Option(min=0.1, metavar="X", help="Refuse larger photos.")] = 40,
-    max_upload: Annotated[float, typer.Option(min=0.1, metavar="MB", help="Refuse larger uploads.")] = 40,
+    max_megapixels: Annotated[float, typer.Option(min=0.1, metavar="X", help="Refuse larger images.")] = 40,
+    max_upload: Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.")] = 40,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
-    """Refine masks by hand and eye on a web page of this computer (extra 'app').
+    """Refine masks interactively on a web page (extra 'app').
 
-    Photos never leave the computer, and nothing is fetched from elsewhere.
+    The page is served by this computer: no image leaves it, and the page loads nothing from the internet.
     """
+    check_number("--score", score, 0, 1)
+    check_number("--max-megapixels", max_megapixels, 0.1, 1e5)
+    check_number("--max-upload", max_upload, 0.1, 1e6)
     with waiting("Starting"):
         try:
-            import gradio  # noqa: F401 - says which extra is missing before anything is loaded
+            import gradio  # noqa: F401 - a missing extra is reported before anything is loaded
         except ModuleNotFoundError as error:
             raise MissingExtraError(error.name or "gradio", "app") from None
         from crispmask.app.server import serve

@@ -1,4 +1,4 @@
-"""The command, its verbs in the order of their first use, and how errors end it."""
+"""The command ``crispmask``: its verbs, in the order in which a user needs them, and how errors end it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from crispmask.errors import CrispmaskError
 
 
 class _Group(TyperGroup):
-    """Ends with one sentence where crispmask or the operating system refuses something."""
+    """Ends with one sentence on stderr and exit code 1 where crispmask or the operating system raises an error."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -38,11 +38,11 @@ class _Group(TyperGroup):
         except CrispmaskError as error:
             complain(str(error))
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of a pipe went away: Typer ends quietly
+            if error.errno == errno.EPIPE:  # the reader of a pipe has ended: so does Typer, without a message
                 raise
             complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except MemoryError:
-            complain("there is not enough memory for this: use smaller photos or fewer of them at once")
+            complain("there is not enough memory for this: use smaller images, or fewer at once")
         raise typer.Exit(1)
 
 
@@ -58,7 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (demo, segment, refine, evaluate, report, tune, converge, convert, train, learn, open_app, doctor):
-    # Typer keeps the line breaks of a docstring's later paragraphs, whatever the width of the terminal.
+    # Typer keeps the line breaks of a docstring's later paragraphs; without them it wraps at the terminal's width.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
     app.command(help=prose, no_args_is_help=verb not in (demo, open_app, doctor))(verb)
 app.add_typer(models)
@@ -82,11 +82,11 @@ def _root(
 def main() -> None:
     """Entry point of the ``crispmask`` command."""
     for stream in (sys.stdout, sys.stderr):
-        # A file name that the terminal's encoding lacks is shown escaped rather than ending the run.
+        # Characters of file names that the terminal's encoding lacks are escaped; they would end the run otherwise.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
-        # Pillow's remarks on large photos and odd EXIF blocks are for programmers; what matters raises.
+        # Pillow's warnings about large images and damaged EXIF blocks are for programmers; real problems raise.
         warnings.simplefilter("ignore")
     try:
         app()

@@ -1,4 +1,4 @@
-"""``crispmask doctor``: what a bug report needs, and whether the installation is sound."""
+"""``crispmask doctor``: checks the installation, and prints what a bug report needs."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ OPTIONAL = {
 
 
 def doctor(
-    warm: Annotated[bool, typer.Option("--warm", help="Also compile the CRF, and say how long it takes.")] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="Also compile the CRF, and print how long that takes.")] = False,
 ) -> None:
-    """Check the installation; the output is plain text for bug reports.
+    """Check the installation, and print what a bug report needs.
 
-    The exit code is 1 where something is broken.
+    The exit code is 1 if something is broken.
     """
     problems: list[str] = []
     for name, value in _facts(problems, warm):
@@ -43,7 +43,7 @@ def doctor(
         complain(problem)
     if problems:
         raise typer.Exit(1)
-    say("All is well.")
+    say("No problems found.")
 
 
 def _facts(problems: list[str], warm: bool) -> Iterator[tuple[str, str]]:
@@ -78,18 +78,20 @@ def _providers(problems: list[str]) -> str:
 
     try:
         found = onnx_runtime().get_available_providers()
-    except Exception as error:  # a broken native library raises what it likes
+    except Exception as error:  # a broken native library can raise anything
         problems.append(f"ONNX Runtime cannot be imported: {error}")
         return "unknown"
     return ", ".join(found)
 
 
 def _cache() -> str:
-    """Where Numba keeps the compiled kernels; without such a folder all works, but every start compiles anew."""
+    """Where Numba keeps the compiled kernels. Without such a folder everything works, but each start compiles again."""
     from crispmask.crf import _numba
 
     folder = _numba.exp.stats.cache_path
-    return f"{folder} (writable)" if folder else "no folder is writable, so every start compiles: set NUMBA_CACHE_DIR"
+    return (
+        f"{folder} (writable)" if folder else "no folder is writable, so each start compiles again: set NUMBA_CACHE_DIR"
+    )
 
 
 def _model(problems: list[str]) -> str:
@@ -108,11 +110,11 @@ def _model(problems: list[str]) -> str:
 
 
 def _parameters(problems: list[str]) -> str:
-    """The learnt parameters that ship: their network is checked against the checksum that they hold."""
+    """The learned parameters of the package, whose network is compared with its checksum."""
     from crispmask.refinement import default_params
 
     try:
-        return f"learnt ({default_params().checksum[:12]}...)"
+        return f"learned ({default_params().checksum[:12]}...)"
     except CrispmaskError as error:
         problems.append(f"{error}; reinstall crispmask")
         return "damaged"

@@ -1,4 +1,4 @@
-"""``crispmask models``: the detectors that can be named, and their weights on this machine."""
+"""``crispmask models``: the detectors that have a name, and their weights on this machine."""
 
 from __future__ import annotations
 
@@ -56,16 +56,17 @@ def pull(
         ),
     ] = None,
 ) -> None:
-    """Put a detector's weights into torch's cache, checked by their hash, for use without a network.
+    """Fetch a detector's weights into torch's cache, for use without a network.
 
-    TORCH_HOME moves the cache. Weights that are there already are checked and stay.
+    The hash of the file is checked. Weights that are in the cache are checked, and fetched again only if they are
+    damaged. The environment variable TORCH_HOME moves the cache.
     """
     for name in names:
         say(f"{name}  {_with_bar(name, source)}")
 
 
 def ensure_weights(detector: str) -> None:
-    """Fetch the weights of a detector that is given by one of `NAMES`, with a bar, where the cache lacks them."""
+    """Fetch the weights of a detector, with a progress bar, if it is one of `NAMES` and they are not in the cache."""
     if detector in NAMES and not cached_path(WEIGHTS[detector]).is_file():
         _with_bar(detector, None)
 

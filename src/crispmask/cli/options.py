@@ -1,4 +1,4 @@
-"""Options made from dataclasses, so that a parameter's name, default and help stay in one place."""
+"""Options made from dataclasses, so that a parameter's name, default and help are written once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def options_from(config: type, keyword: str, panel: str) -> Callable[[Function], Function]:
-    """Give a verb one option per field of a dataclass.
+    """Decorate a verb with one option per field of a dataclass.
 
-    The options that the user set arrive as one mapping of field names to values. A field's help is its metadata's
-    ``help``, or its entry in the class docstring's ``Attributes:`` section.
+    The verb gets the options that the user set as one mapping of field names to values. A field's help is its
+    metadata's ``help``, or its entry in the ``Attributes:`` section of the class docstring.
 
     Args:
         config: a dataclass whose fields all have defaults.
-        keyword: the verb's parameter that takes the mapping.
-        panel: heading of the options in the help.
+        keyword: name of the verb's parameter for the mapping.
+        panel: heading above the options in the help.
     """
 
     def decorate(function: Function) -> Function:
@@ -46,7 +46,7 @@ def options_from(config: type, keyword: str, panel: str) -> Callable[[Function],
 
 
 def _parameter(item: Field[Any], kind: Any, config: type, panel: str) -> inspect.Parameter:
-    """A keyword-only parameter with Typer's annotation; its default None means that the user set nothing."""
+    """A keyword-only parameter with Typer's annotation; None, its default, means that the user did not set it."""
     assert item.default is not MISSING
     flag = item.name.replace("_", "-")
     meaning = (item.metadata.get("help") or _attribute_help(config, item.name)).rstrip(".")

@@ -12,9 +12,10 @@ from crispmask.cli.console import note, progress_bar, say, waiting
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
+from crispmask.params import CRFParams
 from crispmask.training.detector.config import TrainingConfig
 
-CHECKED_PHOTOS = 20  # on which the exported file is compared with torch
+CHECKED_IMAGES = 20  # the exported file is compared with torch on so many
 
 
 @options_from(TrainingConfig, "overrides", "Training")
@@ -27,23 +28,23 @@ def train(
         Path | None,
         typer.Option(
             metavar="A.json",
-            help="COCO annotation file of the validation set: the weights with the best mask AP are kept.",
+            help="COCO annotation file of a validation set: the weights with the highest mask AP on it are kept.",
         ),
     ] = None,
-    val_images: Annotated[Path | None, typer.Option(metavar="DIR", help="Its photos.")] = None,
+    val_images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of its images.")] = None,
     focus: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Category the model is for; repeatable; by default all."),
+        typer.Option(metavar="NAME", help="Category that the model finds; repeatable; by default all."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="Torch device: cpu, cuda, mps.")] = "cpu",
-    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that prepare photos.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that load and augment images.")] = 1,
     save_every: Annotated[int, typer.Option(min=1, metavar="N", help="Steps between checkpoints.")] = 200,
 ) -> None:
-    """Train a detector on your own photos and export it to ONNX (extra 'torch').
+    """Train a detector on your own images and export it to ONNX (extra 'torch').
 
-    Writes checkpoint.pt, best.pt, log.csv, validation.csv, curves.png, and model.onnx, which crispmask segment takes as
-    its --detector; with --crf also crf.toml, which it takes as its --params. A run that was interrupted goes on from
-    its last checkpoint. On several GPUs: torchrun --nproc-per-node N -m crispmask train ...
+    Writes model.onnx for segment --detector, and with --crf also crf.toml for segment --params; besides checkpoint.pt,
+    best.pt, log.csv, validation.csv and curves.png. The same command resumes an interrupted run from its last
+    checkpoint. On several GPUs: torchrun --nproc-per-node N -m crispmask train ...
     """
     sources = pair(annotations, images)
     if (val_annotations is None) != (val_images is None):
@@ -74,7 +75,7 @@ def train(
 
         def show(step: int, losses: dict[str, float]) -> None:
             nonlocal first
-            if first:  # steps of an earlier run must not count for the rate
+            if first:  # the rate must not count the steps of an earlier run
                 first = False
                 progress.reset(task, total=config.steps, completed=step - 1)
             progress.update(task, completed=step, description=f"Loss {sum(losses.values()):.2f}")
@@ -97,27 +98,29 @@ def train(
     if not main:
         return
     with waiting("Exporting to ONNX and comparing with torch"):
-        model = output / "model.onnx"
         found = export_onnx(
             checkpoint,
-            model,
+            output / "model.onnx",
             focus=focus,
             category_ids=data.category_ids(focus),
-            photos=[photo.path for photo in data.photos[:CHECKED_PHOTOS]],
+            images=[image.path for image in data.images[:CHECKED_IMAGES]],
         )
-    crf, learnt = output / "crf.toml", learnt_params(checkpoint) if config.crf else None
-    if learnt:
-        learnt.to_toml(crf)
+    _report(output, checkpoint, found, learnt_params(checkpoint) if config.crf else None)
+
+
+def _report(output: Path, checkpoint: Path, agreement: dict[str, float], learnt: CRFParams | None) -> None:
+    """Name the files of a finished run; write the CRF's parameters if there are some."""
+    model, crf = output / "model.onnx", output / "crf.toml"
     say(f"Checkpoint  {checkpoint}")
     say(f"Curves      {output / 'curves.png'}")
     say(f"Model       {model}")
     if learnt:
+        learnt.to_toml(crf)
         names = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
         say(f"CRF         {crf}: " + ", ".join(f"{name} {getattr(learnt, name):.3g}" for name in names))
     say(
-        f"Agreement   {found['compared']:.0f} detections in ONNX Runtime and torch: "
-        f"boxes within {found['boxes']:.4f} px, scores within {found['scores']:.4f}, "
-        f"mask probabilities within {found['masks']:.4f}"
+        f"Agreement   of {agreement['compared']:.0f} detections in ONNX Runtime and torch: "
+        f"boxes within {agreement['boxes']:.4f} px, scores within {agreement['scores']:.4f}, "
+        f"mask probabilities within {agreement['masks']:.4f}"
     )
-    params = f" --params {crf}" if learnt else ""
-    say(f"Try it:     crispmask segment PHOTOS --detector {model}{params} -o results")
+    say(f"Try it:     crispmask segment IMAGES --detector {model}{f' --params {crf}' if learnt else ''} -o results")

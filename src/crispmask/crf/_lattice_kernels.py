@@ -1,10 +1,10 @@
-"""Compiled loops of the permutohedral lattice; `make(d, words)` freezes the dimension so that LLVM unrolls them.
+"""Compiled loops that build a permutohedral lattice; `make(d, words)` freezes the dimension so that LLVM unrolls them.
 
 Vertices are known by keys: their first d coordinates packed into 64-bit words. Packing is linear, so the key of a
 vertex's neighbour, or of the next corner of a simplex, is the key plus a constant of the axis.
 
-Where a vertex is an index, it is read as uint32: a signed one might count from the end as far as Numba knows, and each
-access would take three instructions more, which is a fifth of the time of a filter pass.
+Here and in `_lattice_filters`, an index of a vertex is read as uint32. For a signed index, Numba adds three
+instructions to each access because it might count from the end; in a filter pass they take a fifth of the time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crispmask.crf._lanes import WIDTH, fused, load, plus, store
-from crispmask.crf._numba import jit, relaxed_jit
+from crispmask.crf._numba import jit
 
-# Points embedded at a time: their coordinates stay in the first-level cache and every loop over them vectorises.
+# Points embedded at a time: their coordinates fit into the first-level cache, and every loop over them vectorises.
 BLOCK = 512
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -53,7 +52,7 @@ def _compare(one, other, rank, other_rank):
 
 @jit
 def _shift(e, inverse, period, nearest, residual, rank):
-    """Bring the rank into 0..d, the lattice point along, and the residual to the unit of the weights."""
+    """Bring the rank into 0..d, change the lattice point accordingly, and scale the residual to the weights' unit."""
     for i in range(e.shape[0]):
         shift = period if rank[i] < np.float32(0) else np.float32(0)
         shift = -period if rank[i] > period - np.float32(1) else shift
@@ -70,7 +69,7 @@ def _pack(coordinate, stride, key):
 
 @jit
 def _scatter(residual, rank, axis_step, ranked, stepped):
-    """A point's residual, and the step along its axis, go to where its rank says."""
+    """Store each point's residual, and the step along its axis, at the place that its rank gives."""
     for i in range(residual.shape[0]):
         place = np.uint32(np.int32(rank[i])) * np.uint32(BLOCK) + np.uint32(i)
         ranked[place] = residual[i]
@@ -89,9 +88,6 @@ class Kernels(NamedTuple):
     build: Any
     merge: Any
     neighbours: Any
-    diagonal: Any
-    splat: Any
-    gather: Any
 
 
 @cache
@@ -102,7 +98,7 @@ def make(d: int, words: int) -> Kernels:
     def build(features, scale, strides, steps, begin, end, corners, weights):
         """Embed the points from `begin` to `end`; fill their rows of corners (N, D) and weights (N, D).
 
-        Returns the vertices' keys, in the order in which the points come upon them, and the hash table.
+        Returns the vertices' keys, in the order in which the points need them first, and the hash table.
 
         Adams, Baek and Davis, 2010, section 3.1; float32 throughout, ties as in Krähenbühl's code.
         """
@@ -177,7 +173,7 @@ def make(d: int, words: int) -> Kernels:
 
             # Find or create the vertices, point by point: numbered like that, a point's vertices lie close together.
             # (Trying the previous point's vertex first is slower: processors cannot predict where it changes, while
-            # look-ups of neighbouring points run side by side.)
+            # look-ups of neighbouring points run in parallel.)
             places = corners[start : start + size]
             for i in range(size):
                 for m in range(D):
@@ -236,7 +232,7 @@ def make(d: int, words: int) -> Kernels:
         return count
 
     def neighbours(keys, table, steps, j, found):
-        """Vertices one step back and forth along axis j: fills int32 (M, 2), M where there is none."""
+        """The vertices one step back and one step forth along axis j: fills int32 (M, 2), M where there is none."""
         count = keys.shape[0]
         bits = 0
         while (1 << bits) < table.shape[0]:
@@ -262,127 +258,12 @@ def make(d: int, words: int) -> Kernels:
                     break
                 slot = (slot + np.uint64(1)) & mask
 
-    def diagonal(corners, weights, around, out):
-        """K(i, i) without alpha: what a unit at point i gives back to it.
-
-        The corners of a simplex form a cycle, each one step back along another axis from the one before. Blurring
-        leads from one corner to another along either arc of the cycle, over the arc's axes in rising order, with one
-        half per step, and only if every vertex in between exists.
-        """
-        n = corners.shape[0]
-        missing = around.shape[1]
-        axis = np.empty(D, np.int64)
-        arc = np.empty(D, np.int64)  # the axes that are passed, in rising order
-        between = np.zeros((D, D), np.float32)
-        for i in range(n):
-            same = i > 0
-            if same:
-                for m in range(D):
-                    same &= corners[i, m] == corners[i - 1, m]
-            if not same:
-                used = 0
-                for m in range(d):
-                    for j in range(D):
-                        if around[j, corners[i, m], 0] == corners[i, m + 1]:
-                            axis[m] = j
-                            used += j
-                            break
-                axis[d] = d * D // 2 - used
-                for m in range(D):
-                    for k in range(D):
-                        between[m, k] = np.float32(1) if m == k else np.float32(0)
-                for m in range(D):
-                    for side in range(2):
-                        weight = np.float32(1)
-                        for length in range(1, D + 1):
-                            weight *= np.float32(0.5)
-                            # side 0: back along the axes of the arc that starts at m; side 1: forth, ending at m.
-                            end = (m + length if side == 0 else m - length) % D
-                            place = length - 1
-                            new = axis[(m + place) % D if side == 0 else end]
-                            while place > 0 and arc[place - 1] > new:
-                                arc[place] = arc[place - 1]
-                                place -= 1
-                            arc[place] = new
-                            vertex = np.int64(corners[i, m])
-                            for a in range(length):
-                                if vertex != missing:
-                                    vertex = np.int64(around[arc[a], vertex, side])
-                            if vertex != missing:
-                                between[m, end] += weight
-            value = np.float32(0)
-            for m in range(D):
-                for k in range(D):
-                    value += weights[i, m] * between[m, k] * weights[i, k]
-            out[i] = value
-
-    def splat(corners, weights, inputs, begin, end, values):
-        """Spread one channel (N,), from point `begin` to `end`, over the vertices (M + 1,)."""
-        values[:] = np.float32(0)
-        for i in range(begin, end):
-            value = inputs[i]
-            for m in range(D):
-                values[np.uint32(corners[i, m])] += weights[i, m] * value
-
-    def gather(corners, weights, values, alpha, begin, end, out):
-        """Read one channel (N,), from point `begin` to `end`, back from the vertices (M + 1,)."""
-        for i in range(begin, end):
-            received = np.float32(0)
-            for m in range(D):
-                received += weights[i, m] * values[np.uint32(corners[i, m])]
-            out[i] = alpha * received
-
-    return Kernels(jit(build), jit(merge), jit(neighbours), jit(diagonal), relaxed_jit(splat), relaxed_jit(gather))
+    return Kernels(jit(build), jit(merge), jit(neighbours))
 
 
 @jit
 def rename(names, corners):
-    """Replace the numbers of vertices (N, D) by the names that they have."""
+    """Replace each vertex's number within its strip by its number among all, in place; corners (N, D)."""
     for i in range(corners.shape[0]):
         for m in range(corners.shape[1]):
             corners[i, m] = names[np.uint32(corners[i, m])]
-
-
-@cache
-def blur(channels: int) -> Any:
-    """Blur one or two interleaved channels ((M + 1) * channels,) with (1/2, 1, 1/2) along every axis of `around`.
-
-    Only the vertices from `begin` to `end`: where these are not all, `around` must have one axis. Entry M is the zero
-    of missing vertices. The result is in `values` if the number of axes is even, else in `spare`.
-    """
-    C = channels
-
-    def blur_channels(values, spare, around, begin, end):
-        axes, count = around.shape[0], around.shape[1]
-        for j in range(axes):
-            for vertex in range(begin, end):
-                here = np.uint64(vertex) * np.uint64(C)
-                back = np.uint64(np.uint32(around[j, vertex, 0])) * np.uint64(C)
-                forth = np.uint64(np.uint32(around[j, vertex, 1])) * np.uint64(C)
-                for k in range(C):
-                    c = np.uint64(k)
-                    spare[here + c] = values[here + c] + np.float32(0.5) * (values[back + c] + values[forth + c])
-            spare[count * C :] = np.float32(0)
-            values, spare = spare, values
-
-    return relaxed_jit(blur_channels)
-
-
-@cache
-def blur_lanes(blocks: int) -> Any:
-    """As `blur`, for `lanes` interleaved channels, `blocks` registers at a time."""
-    step = blocks * WIDTH
-
-    def blur_registers(lanes, values, spare, around, begin, end):
-        axes, count = around.shape[0], around.shape[1]
-        for j in range(axes):
-            for vertex in range(begin, end):
-                back, forth = np.int64(around[j, vertex, 0]) * lanes, np.int64(around[j, vertex, 1]) * lanes
-                here = vertex * lanes
-                for k in range(0, lanes, step):
-                    pair = plus(load(values, back + k, blocks), load(values, forth + k, blocks))
-                    store(spare, here + k, fused(pair, np.float32(0.5), load(values, here + k, blocks)))
-            spare[count * lanes :] = np.float32(0)
-            values, spare = spare, values
-
-    return relaxed_jit(blur_registers)

@@ -1,4 +1,4 @@
-"""Channels (L, N) to points with their labels side by side (N * lanes,), and back, twice as fast as NumPy does it."""
+"""Transposition of channels (L, N) to points with adjacent labels (N * lanes,), and back; twice as fast as NumPy."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from crispmask.crf._numba import relaxed_jit
 
-# Points at a time: their channels stay in the first-level cache.
+# Points at a time: their channels fit into the first-level cache.
 _PIECE = 64
 
 
 @relaxed_jit
 def to_rows(channels, rows, lanes, filling):
-    """Fill `rows`; lanes beyond the channels get `filling`."""
+    """Fill `rows`; the lanes after the last channel get `filling`."""
     count, n = channels.shape
     for start in range(0, n, _PIECE):
         size = min(_PIECE, n - start)

@@ -1,11 +1,11 @@
-"""Compiled mean-field updates: filtering, update and the next splat in one walk over the pixels.
+"""Compiled mean-field updates: filtering, update and the next splat in one pass over the pixels.
 
-What a pixel needs (its corners and weights, its unary, its probabilities) is read from memory once per iteration
-instead of once per stage; that walk is bound by memory, so this halves its time. Rows of the image go through
-buffers that stay in the first-level cache. The Gaussian is filtered along x one radius ahead of the row that is
-updated, so the probabilities can be overwritten in place.
+The data of a pixel (its corners and weights, its unary, its probabilities) are read from memory once per iteration
+instead of once per stage. Because the loop is limited by memory bandwidth, this halves its time. Rows of the image are
+processed in buffers that fit into the first-level cache. The Gaussian is filtered along x one radius ahead of the row
+that is updated, so that the probabilities can be overwritten.
 
-A walk is over a strip of rows. Of the rows beside it, which another thread may already have updated, it takes copies.
+Each call processes a strip of rows. It gets copies of the rows beside the strip, which another thread may have updated.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from crispmask.crf._lanes import (
 )
 from crispmask.crf._numba import exp, relaxed_jit
 
-# exp(-60) = 9e-27 stands for zero: far below any effect, far above the denormal numbers that make processors slow.
+# Exponents are limited to ±60: exp(-60) = 9e-27 has no effect, and is far above the slow denormal numbers.
 _FLOOR = np.float32(-60)
-# Floats that go through a stage at a time, few enough for the first-level cache.
+# Floats that a stage processes at a time, few enough for the first-level cache.
 _PIECE = 256
 
 
@@ -62,8 +62,8 @@ def two_labels(corner_count: int) -> Any:
         """One update of q - 1/2 in `state`, q the probability of label 1; see `meanfield.two_labels`.
 
         above, below: copies of the rows before `first` and from `last` on, as far as the Gaussian reaches.
-        read, write: whether messages are taken into account (not on the first pass, which starts from the unary) and
-        whether the lattice values `new` are filled for the next. On the last pass, without that, the state becomes q.
+        read: whether messages are added; not in the first pass, which starts from the unary.
+        write: whether to fill the lattice values `new` for the next pass; if not (the last pass), the state becomes q.
         """
         n = state.shape[0]
         height = (n + width - 1) // width
@@ -95,7 +95,7 @@ def two_labels(corner_count: int) -> Any:
                 vertical(ring, y, height, taps_y, gaussian_weight * post_y[y], post_x, row)
                 for i in range(size):
                     x[i] += row[i]
-            if D > 0:  # as slices, whose indices start from zero: see `_lattice_kernels`
+            if D > 0:  # as slices, whose indices start from zero: see `_lattice_filters`
                 places, shares = corners[start : start + size], weights[start : start + size]
                 before, after = pre[start : start + size], post[start : start + size]
             if read and D > 0:
@@ -132,7 +132,7 @@ def labels(corner_count: int, blocks: int, lanes: int) -> Any:
     ):  # fmt: skip
         """One update of all labels' probabilities in `state` (N * lanes,); see `meanfield.labels`.
 
-        `lanes` is the number of labels, padded with labels of enormous unary, whose probabilities are next to nothing.
+        `lanes` is the number of labels, padded by labels with a unary so high that their probabilities are almost zero.
         """
         n = state.shape[0] // lanes
         height = (n + width - 1) // width
@@ -142,9 +142,9 @@ def labels(corner_count: int, blocks: int, lanes: int) -> Any:
         tile = tile_for(taps_x, lanes)
         ring = np.zeros((2 * radius + 2, length), np.float32)
         message = np.zeros(length, np.float32)
-        # A few points at a time go through one stage after the other: the stages of one point wait for each other,
-        # those of several run side by side. That, `lanes` as a constant, and asking for the row that the Gaussian
-        # reads next save a fifth of the time (21 labels).
+        # Each stage processes a few points before the next stage begins: the stages of one point depend on each other,
+        # those of several points run in parallel in the processor. That, `lanes` as a constant, and prefetching the row
+        # that the Gaussian reads next save a fifth of the time (21 labels).
         piece = max(1, _PIECE // lanes)
         logits = np.empty(piece * lanes, np.float32)
         best = np.empty(piece, np.float32)

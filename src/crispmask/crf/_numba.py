@@ -1,4 +1,4 @@
-"""What the kernels are made of: two ways to compile, and operations on vectors of floats."""
+"""How the kernels are compiled, and an exponential function for them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numba.extending import intrinsic
 
 from crispmask.runtime import jit
 
-# What the filters may do beyond IEEE arithmetic: fuse multiply and add, and sum in vector lanes. Results are the same
-# for every run and number of threads, but may differ in the last bit between processor families.
+# Beyond IEEE arithmetic, the filters may fuse multiplication and addition, and add up in another order. Results are the
+# same for each run and number of threads, but may differ in the last bit between families of processors.
 _RELAXED = {"contract", "reassoc", "nsz"}
 
 

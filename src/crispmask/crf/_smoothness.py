@@ -15,7 +15,7 @@ from crispmask.crf.gaussian import TRUNCATE
 
 
 class ExactSmoothness:
-    """exp(-|p_i - p_j|²/2θ²) on a grid, as two dense matrices; no step depends on the value of θ.
+    """exp(-|p_i - p_j|²/2θ²) on a grid, as two dense matrices, whose shapes do not depend on θ.
 
     Args:
         theta: scalar, in steps of the grid.
@@ -29,7 +29,7 @@ class ExactSmoothness:
         self._rows, self._columns = (_gaussian(_distances(n, theta), theta) for n in grid)
 
     def filter(self, values: Tensor) -> Tensor:
-        """(B, N, C) to (B, N, C)."""
+        """K applied to (B, N, C)."""
         batch, _, channels = values.shape
         height, width = self._grid
         filtered = self._rows @ values.reshape(batch, height, width * channels)
@@ -37,7 +37,7 @@ class ExactSmoothness:
 
 
 class CutSmoothness:
-    """The same cut at four θ as `GaussianFilter` does, in time linear in pixels: for large images."""
+    """The same, cut off at four θ as in `GaussianFilter`; time is linear in pixels, for large images."""
 
     own = 1.0
 
@@ -50,7 +50,7 @@ class CutSmoothness:
             self._taps.append(_gaussian(offsets, theta))
 
     def filter(self, values: Tensor) -> Tensor:
-        """(B, N, C) to (B, N, C)."""
+        """K applied to (B, N, C)."""
         batch, _, channels = values.shape
         image = values.transpose(1, 2).reshape(batch * channels, 1, *self._grid)
         down, across = self._taps

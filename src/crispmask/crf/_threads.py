@@ -1,4 +1,4 @@
-"""Strips of points and the threads that work on them; what is computed depends on the strips, never on the threads."""
+"""Strips of points and the thread pool that processes them; results depend on the strips, never on the threads."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from numpy.typing import NDArray
 
 from crispmask.errors import ValueRangeError
 
-# An image of fewer points is one strip: there, handing work out costs more than a thread gains.
+# Images with fewer points are one strip, because starting threads would take longer than they save.
 _POINTS = 1 << 18
-# Every strip has lattice values of its own to splat into, which are then added up: more strips, more additions.
+# Each strip splats into lattice values of its own, which are added up afterwards: more strips, more additions.
 _MAX_STRIPS = 4
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 
 
 def bounds(count: int, parts: int) -> list[tuple[int, int]]:
-    """`count` things in `parts` half-open ranges of nearly equal size, in order."""
+    """`count` items as `parts` half-open ranges of nearly equal size, in order; empty ranges are left out."""
     edges = [count * part // parts for part in range(parts + 1)]
     return [(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def strips(rows: int, width: int) -> list[tuple[int, int]]:
-    """How rows of `width` points are divided: ranges of rows."""
+    """The strips of an image with `rows` rows of `width` points, as ranges of rows."""
     return bounds(rows, max(1, min(_MAX_STRIPS, rows * width // _POINTS)))
 
 
 @contextmanager
-def team(threads: int) -> Iterator[Map]:
-    """A map over `threads` threads; the calling thread alone if that is one."""
+def thread_pool(threads: int) -> Iterator[Map]:
+    """A map over `threads` threads; with one thread, the calling thread does the work."""
     if threads == 1:
         yield lambda work, items: [work(item) for item in items]
         return
@@ -42,14 +42,14 @@ def team(threads: int) -> Iterator[Map]:
 
 
 def check(threads: int) -> int:
-    """The number, if it is one of threads; else ValueRangeError."""
+    """A number of threads; ValueRangeError if it is not a whole number of at least 1."""
     if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
         raise ValueRangeError(f"threads must be a whole number of at least 1, got {threads!r}")
     return int(threads)
 
 
 def add_up(run: Map, parts: Sequence[Any] | NDArray[Any], threads: int) -> Any:
-    """The first of equally long flat arrays, to which the others have been added in order."""
+    """Add flat arrays of equal length to the first one, in order, and return that."""
 
     def add(span: tuple[int, int]) -> None:
         start, stop = span

@@ -1,4 +1,4 @@
-"""Compile everything once, so that the first photo does not have to wait."""
+"""Compile everything once, so that the first image takes no longer than the others."""
 
 from __future__ import annotations
 

@@ -28,12 +28,13 @@ _MAX_ENERGY = np.float32(1e30)
 
 @dataclass(frozen=True)
 class CRFResult:
-    """What inference found.
+    """The result of inference.
 
     Attributes:
         marginals: float32 (L, ...), Q; sums to one over axis 0 to within 1e-5.
-        kl: float64 (iterations + 1,), KL(Q‖P) - log Z of the start and of every iteration; None if not tracked.
-        energy: float64 (iterations + 1,), energy of the likeliest labels likewise; None if not tracked.
+        kl: float64 (iterations + 1,), KL(Q‖P) - log Z of the initial marginals and of each iteration, in nats; None if
+            not tracked.
+        energy: float64 (iterations + 1,), the energy of the likeliest labels, in the same way.
     """
 
     marginals: NDArray[np.float32]
@@ -42,7 +43,7 @@ class CRFResult:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """The likeliest label of each point, int64 (...); the first of equals."""
+        """The likeliest label of each point, int64 (...); of equally likely ones the first."""
         best = self.marginals[0].copy()
         labels = np.zeros(best.shape, np.int64)
         for label in range(1, len(self.marginals)):  # four times faster than argmax over the first axis
@@ -52,12 +53,12 @@ class CRFResult:
 
 
 class DenseCRF:
-    """A fully connected CRF.
+    """A fully connected CRF: equations 1 and 2 of Krähenbühl and Koltun 2011, with mean-field inference.
 
     Args:
         unary: (L, H, W), or (L, ...) for points of any arrangement: float32 energies, that is negative
             log-probabilities up to a constant per point.
-        kernels: `Bilateral`, `Gaussian` and `Kernel` in any number.
+        kernels: any number of `Bilateral`, `Gaussian` and `Kernel`.
         compatibility: None for Potts, μ(a, b) = 1 where a ≠ b; or μ as a symmetric float (L, L) matrix of penalties;
             or v, float (L,), for μ(a, a) = -v[a] and 0 elsewhere (v = 1 is Potts up to a constant).
 
@@ -109,17 +110,17 @@ class DenseCRF:
         *,
         threads: int = 1,
     ) -> CRFResult:
-        """Mean-field inference: `iterations` parallel updates from softmax(-unary).
+        """Mean-field inference, algorithm 1 of the paper: `iterations` parallel updates, starting from softmax(-unary).
 
         Args:
             iterations: at least 0.
-            track: also compute the KL divergence and the energy at every iteration (which takes as long again).
-            observe: called with the marginals, float32 (L, ...), of the start and of every iteration.
-            threads: how many may share the rows of a large image, from half a million pixels on. The result has the
-                same bits for any number.
+            track: also compute the KL divergence and the energy of each iteration, which doubles the time.
+            observe: called with the marginals, float32 (L, ...), before the first and after each iteration.
+            threads: number of threads for images of half a million pixels and more. The result has the same bits for
+                any number.
 
         Raises:
-            ValueRangeError: a number of iterations that is not a whole number of at least 0, of threads of at least 1;
+            ValueRangeError: `iterations` that are not a whole number of at least 0, or `threads` of at least 1;
                 features that the lattice cannot hold.
         """
         _check_iterations(iterations)
@@ -150,7 +151,7 @@ class DenseCRF:
             labels: int (...), the shape of the points, from 0 to L - 1.
 
         Raises:
-            ShapeError, ValueRangeError: another shape, values that are not labels.
+            ShapeError, ValueRangeError: labels of another shape, or values that are not labels.
         """
         array = np.asarray(labels)
         if array.shape not in (self.shape[1:], self.grid):
@@ -167,10 +168,10 @@ def two_label_marginals(
     *,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Foreground probabilities under a Potts model of two labels: `DenseCRF` without its copies.
+    """Foreground probabilities of two labels under a Potts model: as `DenseCRF`, with fewer copies.
 
     Args:
-        log_odds: float32 (H, W), log(p / (1 - p)) of the foreground: the background's energy minus the foreground's.
+        log_odds: float32 (H, W), log(p / (1 - p)) of the foreground probability p, in nats.
         kernels: as for `DenseCRF`.
         iterations: at least 0.
         threads: as for `DenseCRF.run`.
@@ -182,13 +183,13 @@ def two_label_marginals(
         ShapeError, ValueRangeError: as `DenseCRF`.
     """
     _check_iterations(iterations)
-    energies = _energies(np.asarray(log_odds)[None])
+    grid = np.shape(log_odds)
+    # The energy of the foreground minus that of the background.
+    difference = np.negative(_energies(np.asarray(log_odds)[None])).reshape(-1)
     _prepare(kernels, threads)
-    messages = [m for m in (kernel.message(energies.shape[1:]) for kernel in kernels) if m.weight > 0]
-    difference = np.negative(energies).reshape(-1)
-    return meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations), threads=threads).reshape(
-        energies.shape[1:]
-    )
+    messages = [m for m in (kernel.message(grid) for kernel in kernels) if m.weight > 0]
+    marginals = meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations), threads=threads)
+    return marginals.reshape(grid)
 
 
 def _energies(unary: ArrayLike) -> NDArray[np.float32]:

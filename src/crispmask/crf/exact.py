@@ -1,4 +1,4 @@
-"""The same inference by brute force, in float64, with the dense kernel matrix: the oracle of the tests.
+"""The same inference by brute force, in float64, with the full kernel matrix: the reference for the tests.
 
 Time and memory grow with the square of the number of points.
 """
@@ -35,7 +35,7 @@ def kernel_matrix(features: ArrayLike) -> NDArray[np.float64]:
 
 
 def message_matrix(kernel: Kernel | Gaussian, grid: tuple[int, ...]) -> NDArray[np.float64]:
-    """Weight, normalisation and own terms of a kernel applied to its matrix: float64 (N, N), message = matrix @ q."""
+    """The matrix M of a kernel's message M @ q, with weight, normalisation and self term: float64 (N, N)."""
     matrix = kernel_matrix(kernel.features(grid))
     matrix = normalized(matrix, kernel.normalization) * kernel.weight
     if not kernel.self_term:
@@ -44,7 +44,7 @@ def message_matrix(kernel: Kernel | Gaussian, grid: tuple[int, ...]) -> NDArray[
 
 
 def normalized(matrix: NDArray[np.float64], normalization: Normalization) -> NDArray[np.float64]:
-    """The matrix with its normalisation; see `crispmask.crf.Kernel`."""
+    """A kernel matrix, normalised as `crispmask.crf.Kernel` says."""
     pre, post = factors(matrix.sum(axis=1), normalization)
     return matrix * post[:, None] * pre
 
@@ -53,11 +53,11 @@ def run(crf: DenseCRF, iterations: int = 10, *, track: bool = False, sequential:
     """`DenseCRF.run` with exact messages.
 
     Args:
-        crf: at most some ten thousand points.
+        crf: a CRF on at most some ten thousand points.
         iterations: at least 0.
         track: as for `DenseCRF.run`.
-        sequential: update one point after the other, each from its neighbours' newest marginals. Without own terms
-            and with symmetric kernels this is coordinate descent: the KL divergence cannot rise.
+        sequential: update one point after the other, each from the newest marginals of the others. Without self terms
+            and with symmetric kernels this is coordinate descent, in which the KL divergence cannot rise.
 
     Returns:
         `CRFResult`; the marginals are rounded to float32 at the end.

@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from crispmask.crf.normalization import Normalization, factors
 from crispmask.errors import ShapeError, ValueRangeError
 
-# Standard deviations after which the kernel is cut: it has fallen to 3e-4 of its peak there.
+# Standard deviations at which the kernel is cut off; it is 3e-4 of its peak there.
 TRUNCATE = 4.0
 
 
 class GaussianFilter:
     """k(p_i, p_j) = exp(-(y_i - y_j)²/2θy² - (x_i - x_j)²/2θx²) on an image grid, zero outside of it.
 
-    Exact up to the cut at four standard deviations. The normalisation of a separable kernel is separable too: it is
-    kept as one factor per row and one per column.
+    It is exact except that it is cut off at four standard deviations. The normalisation of a separable kernel is
+    separable too, and is kept as one factor per row and one per column.
 
     Args:
         shape: (H, W), pixels.
@@ -47,7 +47,7 @@ class GaussianFilter:
         self.pre, self.post = (scale[0][0], scale[1][0]), (scale[0][1], scale[1][1])
 
     def filter(self, values: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """The (normalised) kernel applied to every channel, the pixel's own term included.
+        """The (normalised) kernel applied to each channel, including the term of each pixel itself.
 
         Args:
             values: float32 (C, H, W).
@@ -57,7 +57,7 @@ class GaussianFilter:
             float32 (C, H, W).
 
         Raises:
-            ShapeError: another shape, or an out that cannot be used.
+            ShapeError: values of another shape, or an `out` of another shape, dtype or memory layout.
         """
         from crispmask.crf import _gaussian_kernels as kernels
 
@@ -73,12 +73,12 @@ class GaussianFilter:
         return out
 
     def arguments(self, channels: int = 1) -> tuple[Any, ...]:
-        """Taps and factors as the compiled loops take them; along x for interleaved channels."""
+        """Taps and factors, as arguments of the compiled loops; those along x for interleaved channels."""
         (pre_y, pre_x), (post_y, post_x) = self.pre, self.post
         return (*self.taps, pre_y, np.repeat(pre_x, channels), post_y, np.repeat(post_x, channels))
 
     def diagonal(self) -> NDArray[np.float32]:
-        """The pixels' own terms: float32 (H, W)."""
+        """The terms of the pixels themselves, K(i, i): float32 (H, W)."""
         return np.outer(self.pre[0] * self.post[0], self.pre[1] * self.post[1]).astype(np.float32)
 
 

@@ -21,15 +21,19 @@ from crispmask.errors import ShapeError, ValueRangeError
 class Kernel:
     """Gaussian kernel exp(-|f_i - f_j|²/2) on any features, filtered on a permutohedral lattice.
 
-    The lattice is built on first use and kept, so one kernel can serve many unaries on the same points.
+    The lattice is built at the first use and kept, so that one kernel can be used with many unaries on the same points.
+
+    A. Adams, J. Baek and A. Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics
+    2010.
 
     Args:
-        features: (d, ...) float32, 1 <= d <= 16, already divided by the bandwidths; the other axes are the points'.
+        features: float32 (d, ...), 1 <= d <= 16, already divided by the bandwidths; the other axes are those of the
+            points.
         weight: w in the energy, 0 to 1e9.
         normalization: what the filter K becomes, with k = K·1:
             "none" K; "before" K·diag(1/k); "after" diag(1/k)·K; "symmetric" diag(1/√k)·K·diag(1/√k).
-        self_term: keep the message that a pixel sends to itself (as all common code does), or leave it out (as
-            the sum over j ≠ i says). k includes it always.
+        self_term: keep the message of a pixel to itself (as other implementations do), or leave it out (as the sum
+            over j ≠ i in the paper). k always includes it.
 
     Attributes:
         shape: shape of the points.
@@ -66,7 +70,7 @@ class Kernel:
         return PermutohedralLattice(self.features(self.shape))
 
     def reweighted(self, weight: float, *, normalization: Normalization = "symmetric", self_term: bool = True) -> Self:
-        """The kernel with another weight, normalisation and self term; both share one lattice.
+        """A kernel with the same lattice and another weight, normalisation and self term.
 
         Raises:
             ValueRangeError: a bad weight or normalization.
@@ -82,7 +86,7 @@ class Kernel:
         return LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term)
 
     def prepare(self, threads: int) -> None:
-        """Build the lattice and normalise its filter on so many threads, unless that has been done."""
+        """Build the lattice and compute the normalisation with `threads` threads, unless that has been done."""
         if "lattice" not in self.__dict__:
             self.lattice = PermutohedralLattice(self.features(self.shape), threads=threads)
         if "_message" not in self.__dict__:
@@ -100,7 +104,7 @@ class Kernel:
 
 
 class Bilateral(Kernel):
-    """The appearance kernel exp(-|p_i - p_j|²/2θα² - |I_i - I_j|²/2θβ²).
+    """The appearance kernel exp(-|p_i - p_j|²/2θα² - |I_i - I_j|²/2θβ²), equation 3 of Krähenbühl and Koltun 2011.
 
     Args:
         image: (H, W, C) or (H, W), uint8 or float: RGB, Lab, or any other channels, C up to 14.
@@ -150,7 +154,9 @@ class Bilateral(Kernel):
 
 
 class Gaussian:
-    """The smoothness kernel exp(-|p_i - p_j|²/2θγ²) on an image grid, filtered exactly up to four θγ.
+    """The smoothness kernel exp(-|p_i - p_j|²/2θγ²) on an image grid, equation 3 of Krähenbühl and Koltun 2011.
+
+    It is filtered exactly, but cut off at four θγ.
 
     Args:
         theta_gamma: bandwidth in pixels; one number or (θy, θx).

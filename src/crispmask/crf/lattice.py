@@ -12,42 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.crf._threads import Map, add_up, bounds, check, strips, team
+from crispmask.crf._threads import Map, add_up, bounds, check, strips, thread_pool
 from crispmask.errors import ShapeError, ValueRangeError
 
 MAX_DIMENSION = 16
-# float32 holds lattice coordinates exactly up to here; beyond, points can no longer be told apart reliably.
+# Up to here float32 holds lattice coordinates exactly; beyond, different points can get the same coordinates.
 _MAX_COORDINATE = float(1 << 23)
 
 
 class PermutohedralLattice:
     """Filter with the Gaussian kernel k(f_i, f_j) = exp(-|f_i - f_j|²/2), approximately.
 
-    The lattice depends on the features only: build it once and filter any number of channels, from any number of
-    threads. Its result has the same bits for any number of threads.
+    The lattice depends on the features only: once built, it can filter any number of channels, also from several
+    threads at once. Its results have the same bits for any number of threads.
 
     Args:
         features: float32 (d, N), d from 1 to 16, already divided by the bandwidths.
-        phantom: pad N to a multiple of four with points at the origin that carry no mass but whose vertices blurring
-            may pass, as the SSE code of Krähenbühl and Koltun does. Only there to reproduce its numbers.
-        threads: how many may build it.
+        phantom: pad N to a multiple of four with points at the origin, which have no values but add vertices to the
+            lattice. The SSE code of Krähenbühl and Koltun does that; it is needed only to reproduce its numbers.
+        threads: number of threads that build the lattice.
 
     Attributes:
         dimension: d.
         size: N.
-        vertices: M, the number of lattice vertices in use.
+        vertices: M, the number of vertices of the lattice.
         corners: int32 (N, d + 1), the vertices of the simplex around each point.
         weights: float32 (N, d + 1), the point's barycentric weights for them.
         around: int32 (d + 1, M, 2), each vertex's neighbours along each axis, M where there is none.
-        alpha: 1 / (1 + 2^-d), the factor that the filter ends with.
+        alpha: 1 / (1 + 2^-d), the factor on the filter's output.
 
     Raises:
         ShapeError: features that are not (d, N) with 1 <= d <= 16 and N >= 1.
-        ValueRangeError: NaN or infinite features, or so large that float32 cannot place them; a bad `threads`.
+        ValueRangeError: NaN or infinite features, or features too large for float32; a bad `threads`.
     """
 
     def __init__(self, features: ArrayLike, *, phantom: bool = False, threads: int = 1) -> None:
-        from crispmask.crf import _lattice_kernels as kernels
+        from crispmask.crf import _lattice_filters, _lattice_kernels
 
         check(threads)
         array = _checked(features)
@@ -58,7 +58,7 @@ class PermutohedralLattice:
         strides, steps = _packing(array, scale)
         if phantom and self.size % 4:
             array = np.concatenate([array, np.zeros((d, 1), np.float32)], axis=1)
-        self._kernels = kernels.make(d, len(strides))
+        self._kernels, self._filters = _lattice_kernels.make(d, len(strides)), _lattice_filters.make(d)
         corners = np.empty((array.shape[1], d + 1), np.int32)
         weights = np.empty((array.shape[1], d + 1), np.float32)
         spans = strips(array.shape[1], 1)
@@ -66,7 +66,7 @@ class PermutohedralLattice:
         def build(span: tuple[int, int]) -> tuple[Any, Any]:
             return self._kernels.build(array, scale, strides, steps, *span, corners, weights)
 
-        with team(min(threads, len(spans))) as run:
+        with thread_pool(min(threads, len(spans))) as run:
             built = run(build, spans)
             keys, table = built[0] if len(built) == 1 else self._merge(run, spans, [part for part, _ in built], corners)
             self.around = np.empty((d + 1, len(keys), 2), np.int32)
@@ -77,7 +77,7 @@ class PermutohedralLattice:
     def _merge(
         self, run: Map, spans: list[tuple[int, int]], parts: list[NDArray[np.int64]], corners: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """One set of keys and one table from the strips': as if they had been built in one go, so number by number."""
+        """The keys and the hash table of all strips together, numbered as if the lattice had been built at once."""
         from crispmask.crf._lattice_kernels import rename
 
         most = sum(len(part) for part in parts)
@@ -93,7 +93,7 @@ class PermutohedralLattice:
     def filter(
         self, values: ArrayLike, out: NDArray[np.float32] | None = None, *, threads: int = 1
     ) -> NDArray[np.float32]:
-        """K applied to every channel: out[c, i] = Σ_j k(f_i, f_j) · values[c, j], the term j = i included.
+        """K applied to every channel: out[c, i] = Σ_j k(f_i, f_j) · values[c, j], including the term j = i.
 
         K is not normalised.
 
@@ -118,16 +118,16 @@ class PermutohedralLattice:
         return self._filter(values, out, threads, reverse=True)
 
     def diagonal(self) -> NDArray[np.float32]:
-        """K(i, i) for every point: float32 (N,). An isolated point has less than one, 0.6 to 0.9."""
+        """K(i, i) for each point: float32 (N,). For an isolated point it is 0.6 to 0.9, where the Gaussian has 1."""
         out = np.empty(self.size, np.float32)
-        self._kernels.diagonal(self.corners, self.weights, self.around, out)
+        self._filters.diagonal(self.corners, self.weights, self.around, out)
         out *= self.alpha
         return out
 
     def _filter(
         self, values: ArrayLike, out: NDArray[np.float32] | None, threads: int, *, reverse: bool
     ) -> NDArray[np.float32]:
-        from crispmask.crf import _lattice_kernels as kernels
+        from crispmask.crf import _lattice_filters
 
         check(threads)
         array = np.ascontiguousarray(values, np.float32)
@@ -142,12 +142,12 @@ class PermutohedralLattice:
         threads = min(threads, len(spans))
         parts = np.empty((len(spans), self.vertices + 1), np.float32)
         spare = np.empty(self.vertices + 1, np.float32)
-        with team(threads) as run:
+        with thread_pool(threads) as run:
             for channel, result in zip(array, out, strict=True):
-                run(lambda i: self._kernels.splat(*simplices, channel, *spans[i], parts[i]), range(len(spans)))  # noqa: B023
+                run(lambda i: self._filters.splat(*simplices, channel, *spans[i], parts[i]), range(len(spans)))  # noqa: B023
                 sums = add_up(run, parts, threads)
-                blurred, _ = blur(run, kernels.blur(1), sums, spare, self.around, threads, reverse=reverse)
-                run(lambda span: self._kernels.gather(*simplices, blurred, self.alpha, *span, result), spans)  # noqa: B023
+                blurred, _ = blur(run, _lattice_filters.blur(1), sums, spare, self.around, threads, reverse=reverse)
+                run(lambda span: self._filters.gather(*simplices, blurred, self.alpha, *span, result), spans)  # noqa: B023
         return out
 
 
@@ -161,7 +161,7 @@ def blur(
     *,
     reverse: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Blur values along all axes with a kernel of `_lattice_kernels`: the result, and the array that is now spare."""
+    """Blur values along all axes with a kernel of `_lattice_filters`: the result, and the array that is now spare."""
     axes, count = around.shape[:2]
     if threads == 1 and not reverse:
         kernel(values, spare, around, 0, count)
@@ -194,8 +194,8 @@ def _scale(d: int) -> NDArray[np.float32]:
 def _packing(features: NDArray[np.float32], scale: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """How coordinates become keys: strides (words, d + 1), and steps (words, d + 1) back along each axis.
 
-    Mixed radix over intervals that hold every coordinate of a corner or of a neighbour, so no two of them share a
-    key. One 64-bit word is enough unless the features are many and spread wide.
+    Keys are numbers in mixed radix. Each radix covers all coordinates of corners and their neighbours, so that no two
+    vertices have the same key. One 64-bit word is enough unless there are many features over a wide range.
     """
     d = len(scale)
     low, high = features.min(axis=1).astype(np.float64) * scale, features.max(axis=1).astype(np.float64) * scale

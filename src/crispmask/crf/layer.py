@@ -1,7 +1,7 @@
-"""The dense CRF as a layer of a network: mean field unrolled, everything in it differentiable (extra ``torch``).
+"""The dense CRF as a layer of a network: unrolled mean field, differentiable in all inputs and parameters.
 
-S. Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015, whose bandwidths were fixed: here
-they have gradients too.
+S. Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015; there the bandwidths were fixed,
+here they have gradients too. Extra ``torch``.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ class CRFLayer(nn.Module):
     """Mean-field inference in a fully connected CRF, as a module with learnable parameters.
 
     The energy, the kernels and the normalisations are those of `crispmask.crf.DenseCRF`:
-    w1·exp(-|p_i - p_j|²/2θα² - Σ_c (I_ic - I_jc)²/2θβ²) + w2·exp(-|p_i - p_j|²/2θγ²). Gradients reach the unary, the
-    image (colours, or a network's own features), the weights, the bandwidths and the compatibility. Weights and
-    bandwidths are kept as logarithms, so that no step of an optimiser makes them negative.
+    w1·exp(-|p_i - p_j|²/2θα² - Σ_c (I_ic - I_jc)²/2θβ²) + w2·exp(-|p_i - p_j|²/2θγ²). There are gradients
+    with respect to the unary, the image (colours, or a network's features), the weights, the bandwidths and the
+    compatibility. Weights and bandwidths are kept as logarithms, so that no step of an optimiser makes them negative.
 
     Args:
         theta_alpha: bandwidth of positions in the appearance kernel, in steps of the grid, or in the unit of `spacing`
-            where `forward` is given one; None leaves the positions out, for features that know where they are.
+            if `forward` gets one; None leaves the positions out, for features that include them.
         theta_beta: bandwidth of the image's channels, in their unit: one number, or one per channel.
         bilateral_weight: w1; at 0 there is no appearance kernel.
         theta_gamma: bandwidth of the smoothness kernel, in steps of the grid.
         smoothness_weight: w2; at 0 there is no smoothness kernel.
-        compatibility: penalties μ (L, L), learnt too; None for Potts, which stays as it is.
+        compatibility: penalties μ, float (L, L), a parameter too; None for a fixed Potts model.
         iterations: mean-field updates.
         normalization: of the kernels; see `crispmask.crf.Kernel`.
         self_term: whether a pixel's message to itself is kept.
-        engine: "exact" (attention; time grows with the square of the pixels, memory linearly; any device) or "lattice"
-            (the permutohedral lattice on the CPU; time linear in pixels; approximate, and so are its gradients).
+        engine: "exact" (attention; time quadratic and memory linear in pixels; any device) or "lattice" (the
+            permutohedral lattice on the CPU; time linear in pixels; marginals and gradients approximate).
 
     Attributes:
         log_theta_alpha, log_theta_beta, log_theta_gamma, log_bilateral_weight, log_smoothness_weight, compatibility:
-            the parameters; None for what is left out. ``requires_grad_(False)`` keeps one fixed.
+            the parameters; None for those that are left out. ``requires_grad_(False)`` keeps one fixed.
 
     Raises:
         ParamsError, ValueRangeError: a number out of its range, an unknown engine or normalisation.
@@ -103,7 +103,7 @@ class CRFLayer(nn.Module):
 
     @classmethod
     def from_params(cls, params: CRFParams, *, engine: Engine = "exact") -> CRFLayer:
-        """The layer that refines as `crispmask.refine` does; its ``theta_alpha`` is in the unit of the parameters."""
+        """A layer with the CRF of `crispmask.refine`; its ``theta_alpha`` is in the unit that the parameters have."""
         return cls(
             theta_alpha=params.theta_alpha,
             theta_beta=params.theta_beta,
@@ -117,11 +117,11 @@ class CRFLayer(nn.Module):
         )
 
     def to_params(self, base: CRFParams | None = None) -> CRFParams:
-        """The layer's parameters as `CRFParams`; what the layer does not know is taken from `base`.
+        """The layer's parameters as `CRFParams`; all others are taken from `base`.
 
         Raises:
-            ParamsError: parameters that `CRFParams` has no place for: one bandwidth per channel, no positions, another
-                compatibility than Potts.
+            ParamsError: a layer that `CRFParams` cannot describe: with one bandwidth per channel, without positions, or
+                with another compatibility than Potts; or a value outside the range of `CRFParams`.
         """
         values = {name: value.detach().double() for name, value in self.values().items()}
         if self.compatibility is not None or any(value.ndim for value in values.values()):
@@ -134,7 +134,7 @@ class CRFLayer(nn.Module):
         return replace(base or CRFParams(), **known)
 
     def values(self) -> dict[str, Tensor]:
-        """Bandwidths and weights by name, differentiable; those that take no part are missing."""
+        """Bandwidths and weights by name, differentiable; without those that are left out."""
         parameters = {name: getattr(self, f"log_{name}") for name in _NAMES}
         return {name: parameter.exp() for name, parameter in parameters.items() if parameter is not None}
 
@@ -144,25 +144,25 @@ class CRFLayer(nn.Module):
     def forward(
         self, unary: Tensor, image: Tensor, mask: Tensor | None = None, spacing: Tensor | None = None
     ) -> Tensor:
-        """Marginals after `iterations` parallel updates from softmax(-unary).
+        """Marginals after `iterations` parallel updates, starting from softmax(-unary).
 
         Args:
             unary: float (B, L, H, W) energies (negative log-probabilities up to a constant per pixel), L >= 2.
             image: float (B, C, H, W): colours, or any other channels, in the unit of theta_beta.
-            mask: bool (B, H, W), False for padding, which changes nothing and may hold anything; None for no padding.
+            mask: bool (B, H, W), False for padding, which has no effect whatever its values; None for no padding.
             spacing: (B, 2), distances between neighbouring pixels along y and x in the unit of theta_alpha; by default
-                1. The inverse root of an instance's area makes theta_alpha a multiple of its size.
+                1. With 1 / sqrt(area of an instance's box), theta_alpha is a multiple of the instance's size.
 
         Returns:
-            (B, L, H, W), float64 where the unary is, else float32; uniform where the mask is False.
+            (B, L, H, W), float64 if the unary is, else float32; uniform where the mask is False.
 
         Raises:
             ShapeError: tensors that do not fit each other.
-            ValueRangeError: "lattice" and NaN, or features that it cannot hold.
+            ValueRangeError: with "lattice", NaN or features that the lattice cannot hold.
         """
         _check_shapes(unary, image, mask, spacing, self.compatibility)
         dtype = torch.float64 if unary.dtype == torch.float64 else torch.float32
-        # Numba is no part of any graph: compilation stops before the lattice and goes on after it.
+        # torch.compile cannot compile Numba's functions: the lattice is a break in the graph.
         infer = self._infer if self.engine == "exact" else torch.compiler.disable(self._infer)
         with torch.autocast(unary.device.type, enabled=False):
             return infer(unary.to(dtype), image.to(dtype), mask, spacing)
@@ -173,19 +173,19 @@ class CRFLayer(nn.Module):
         energies = _points(unary, valid)
         seen = energies.new_ones(*energies.shape[:2], 1) if valid is None else valid[..., None].to(energies.dtype)
         messages = self._messages(image, valid, spacing, seen, labels - 1)
-        # Marginals sum to one and filters are linear: the first label's message is what the others leave of the whole.
+        # Marginals sum to one and filters are linear: the first label's message is the whole minus the others'.
         whole = sum(message(seen) for message in messages)
         q = torch.softmax(-energies, 2)
         for _ in range(self.iterations if messages else 0):
             others = sum(message(q[..., 1:] * seen) for message in messages)
             received = torch.cat([whole - others.sum(2, keepdim=True), others], 2)
-            if self.compatibility is None:  # Potts: what is not the own is the whole less the own, a constant apart
+            if self.compatibility is None:  # Potts: the sum over other labels is a constant minus the own one
                 q = torch.softmax(received - energies, 2)
             else:
                 q = torch.softmax(-energies - received @ self.compatibility.to(received.dtype).T, 2)
         if valid is not None:
             q = torch.where(valid[..., None], q, 1 / labels)
-        return q.transpose(1, 2).contiguous().view(unary.shape)  # some losses refuse other layouts
+        return q.transpose(1, 2).contiguous().view(unary.shape)  # some losses accept only this memory layout
 
     def _messages(
         self, image: Tensor, valid: Tensor | None, spacing: Tensor | None, seen: Tensor, channels: int
@@ -206,7 +206,7 @@ class CRFLayer(nn.Module):
 
 
 class _Message:
-    """Q -> weight · post · K (pre · Q), less the own term if that is left out; see `crispmask.crf.messages`."""
+    """Q -> weight · post · K (pre · Q), without the self term if that is left out; see `crispmask.crf.messages`."""
 
     def __init__(
         self, kernel: Any, weight: Tensor, normalization: Normalization, self_term: bool, seen: Tensor
@@ -232,7 +232,7 @@ class _Message:
 
 
 def _logarithm(name: str, value: float | Sequence[float] | None, used: bool) -> nn.Parameter | None:
-    """The parameter's logarithm as a `Parameter`; None for one that takes no part."""
+    """The logarithm as a `Parameter`; None if it is not used."""
     if not used:
         return None
     numbers = torch.as_tensor(value, dtype=torch.get_default_dtype())
@@ -242,7 +242,7 @@ def _logarithm(name: str, value: float | Sequence[float] | None, used: bool) -> 
 
 
 def _points(maps: Tensor, valid: Tensor | None) -> Tensor:
-    """(B, C, H, W) to (B, N, C), with zeros where padding may hold anything."""
+    """(B, C, H, W) to (B, N, C), with zeros for padding."""
     points = maps.flatten(2).transpose(1, 2)
     return points if valid is None else torch.where(valid[..., None], points, 0)
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.crf._threads import Map, add_up, strips, team
+from crispmask.crf._threads import Map, add_up, strips, thread_pool
 from crispmask.crf.lattice import blur
 from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message
 
-# Points per buffer where there is no image grid: small enough for the first-level cache.
+# Points per buffer where there is no image grid: they fit into the first-level cache.
 _ROW = 1024
-# Energy of the padding labels, beyond that of any real one.
+# Energy of the padding labels, higher than any other.
 _NEVER = np.finfo(np.float32).max
 _NONE = np.empty(0, np.float32)
 POTTS = np.array([[0, 1], [1, 0]], np.float32)
@@ -115,7 +115,7 @@ def labels(
     track: Track | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """`infer` for any number of labels, whose probabilities are kept side by side for each pixel."""
+    """`infer` for any number of labels; the probabilities of a pixel are adjacent in memory."""
     from crispmask.crf._lanes import shape_of
     from crispmask.crf._layout import to_channels, to_rows
 
@@ -146,7 +146,7 @@ def labels(
 
 
 def _aligned(size: int) -> NDArray[np.float32]:
-    """Float32 (size,) that begins a cache line, so that whole registers seldom straddle two."""
+    """Float32 (size,) that starts at the beginning of a cache line, so that registers seldom cross two lines."""
     raw = np.empty(size + 16, np.float32)
     start = -raw.ctypes.data % 64 // 4
     return raw[start : start + size]
@@ -162,18 +162,18 @@ def _walk(
     lanes: int = 1,
     blocks: int = 0,
 ) -> Iterator[_Walk]:
-    """A walk over the pixels on so many threads."""
+    """A walk over the pixels with a thread pool."""
     width = gaussian.gaussian.shape[1] if gaussian else min(_ROW, n)
     spans = strips(-(-n // width), width)
-    with team(min(threads, len(spans))) as run:
+    with thread_pool(min(threads, len(spans))) as run:
         yield _Walk(lattice, gaussian, factor, n, (width, lanes, blocks), spans, min(threads, len(spans)), run)
 
 
 class _Walk:
-    """Buffers of one inference, and the arguments of the compiled walk over the pixels.
+    """The buffers of one inference, and the arguments of the compiled update.
 
-    One lattice and one Gaussian take part in the walk itself; further kernels are filtered on their own. A large image
-    is walked in strips of rows, side by side; each splats into lattice values of its own.
+    One lattice and one Gaussian are part of the update itself; further kernels are filtered separately. A large image
+    is processed in strips of rows, in parallel; each strip splats into lattice values of its own.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class _Walk:
         threads: int,
         run: Map,
     ) -> None:
-        from crispmask.crf import _lattice_kernels, _meanfield_kernels
+        from crispmask.crf import _lattice_filters, _meanfield_kernels
 
         self._width, lanes, blocks = layout
         self._length = self._width * lanes
@@ -195,10 +195,10 @@ class _Walk:
         corner_count = lattice.lattice.dimension + 1 if lattice else 0
         if lanes == 1:
             self._update = _meanfield_kernels.two_labels(corner_count)
-            self._blur = _lattice_kernels.blur(1)
+            self._blur = _lattice_filters.blur(1)
         else:
             self._update = _meanfield_kernels.labels(corner_count, blocks, lanes)
-            self._blur = partial(_lattice_kernels.blur_lanes(blocks), lanes)
+            self._blur = partial(_lattice_filters.blur_lanes(blocks), lanes)
         if lattice is None:
             self._around = None
             self._lattice: tuple[Any, ...] = (
@@ -220,7 +220,7 @@ class _Walk:
             self._reach = len(gaussian.gaussian.taps[0]) - 1
 
     def update(self, inputs: tuple[Any, ...], state: NDArray[np.float32], *, read: bool, write: bool) -> None:
-        """One update of all pixels; where the next one reads messages (`write`), their lattice values, blurred."""
+        """One update of all pixels; with `write`, also compute the blurred lattice values for the next update."""
         reach = self._reach if read else 0
         beside = [(self._copy(state, first - reach, first), self._copy(state, last, last + reach))
                   for first, last in self._spans]  # fmt: skip
@@ -237,7 +237,7 @@ class _Walk:
             self._old, self._new[0] = blur(self._run, self._blur, new, self._old, self._around, self._threads)
 
     def _copy(self, state: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
-        """A copy of the rows of the state that exist among these."""
+        """A copy of the state's rows from `first` to `last`, as far as they exist."""
         return state[max(0, first) * self._length : last * self._length].copy()
 
 
@@ -251,6 +251,6 @@ def _split(
 
 
 def _own(messages: Sequence[Message | None], factor: float) -> NDArray[np.float32]:
-    """Own terms to take out of the messages, float32 (N,); empty if all are kept."""
+    """The self terms to subtract from the messages, float32 (N,); empty if all are kept."""
     left_out = [m.own for m in messages if m is not None and not m.self_term]
     return np.asarray(np.float32(factor) * sum(left_out), np.float32) if left_out else _NONE

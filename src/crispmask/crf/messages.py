@@ -1,4 +1,4 @@
-"""Messages: a kernel's filter with its normalisation, its own-pixel terms and its weight, ready for mean field."""
+"""Messages of mean field: a kernel's filter with its normalisation, self term and weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crispmask.crf.normalization import Normalization, factors
 
 
 class LatticeMessage:
-    """Q -> weight · post · K (pre · Q), K a permutohedral lattice, less the own term if that is left out.
+    """Q -> weight · post · K (pre · Q), with K a permutohedral lattice; without the self term if that is left out.
 
     Attributes:
         pre, post: float32 (N,), the normalisation.
@@ -46,12 +46,12 @@ class LatticeMessage:
 
     @cached_property
     def own(self) -> NDArray[np.float32]:
-        """What each pixel's message holds of its own value: float32 (N,)."""
+        """The factor of each pixel's own value in its message: float32 (N,)."""
         return self.lattice.diagonal() * self.pre * self.post * self.weight
 
 
 class GaussianMessage:
-    """The same for the smoothness kernel, whose filter is normalised by itself."""
+    """The same for the smoothness kernel, whose filter includes the normalisation."""
 
     def __init__(self, gaussian: GaussianFilter, weight: float, self_term: bool) -> None:
         self.gaussian, self.weight, self.self_term = gaussian, np.float32(weight), self_term
@@ -66,7 +66,7 @@ class GaussianMessage:
 
     @cached_property
     def own(self) -> NDArray[np.float32]:
-        """What each pixel's message holds of its own value: float32 (N,)."""
+        """The factor of each pixel's own value in its message: float32 (N,)."""
         return self.gaussian.diagonal().reshape(-1) * self.weight
 
 

@@ -1,4 +1,4 @@
-"""How a kernel is normalised, as factors on the input and on the output of the filter."""
+"""Normalisation of a kernel, as factors on the input and the output of its filter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EPSILON = 1e-20
 
 
 def check(normalization: str) -> Normalization:
-    """The name, if it is known, else ValueRangeError."""
+    """The given name; ValueRangeError if it is none of `Normalization`."""
     if normalization not in get_args(Normalization):
         known = ", ".join(get_args(Normalization))
         raise ValueRangeError(f"normalization must be one of {known}, got {normalization!r}")
@@ -25,7 +25,15 @@ def check(normalization: str) -> Normalization:
 def factors(
     sums: NDArray[np.floating], normalization: Normalization
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(pre, post), float32 of the shape of `sums` = K·1: the message is post · K(pre · Q)."""
+    """The factors (pre, post) of a message post · K(pre · Q).
+
+    Args:
+        sums: K·1, any shape.
+        normalization: see `crispmask.crf.Kernel`.
+
+    Returns:
+        Two float32 arrays of the shape of `sums`.
+    """
     one = np.ones(sums.shape, np.float32)
     if normalization == "none":
         return one, one

@@ -1,4 +1,4 @@
-"""What mean field minimises: the divergence KL(Q‖P) up to log Z, and the energy of a labelling."""
+"""The divergence KL(Q‖P) up to log Z, which mean field minimises, and the energy of a labelling."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from crispmask.crf.messages import Message
 class Objective:
     """KL(Q‖P) - log Z = Σ Q log Q + Σ Q ψ + Σ_{i<j} Σ_ab μ(a, b) k_ij Q_i(a) Q_j(b), sums in float64.
 
-    A sum over pairs: a pixel is no neighbour of itself here, whether or not the updates keep the own term. A kernel
-    that is not symmetric ("before", "after", and slightly the lattice) counts with the mean of k_ij and k_ji.
+    The sum is over pairs of different pixels, whether or not the updates keep the self term. For a kernel that is not
+    symmetric ("before", "after", and slightly the lattice) it has the mean of k_ij and k_ji.
     """
 
     def __init__(
         self, unary: NDArray[np.float32], messages: Sequence[Message], penalty: NDArray[np.float32] | None
     ) -> None:
-        """Of a CRF with energies (L, N); `penalty` (L, L), or None for Potts."""
+        """For a CRF with float32 energies (L, N) and float32 `penalty` (L, L), or None for Potts."""
         self._unary = unary
         self._messages = messages
         count = len(unary)
@@ -30,12 +30,12 @@ class Objective:
         self._energy: list[float] = []
 
     def record(self, marginals: NDArray[np.float32]) -> None:
-        """Note the divergence of float32 (L, N) marginals, and the energy of their likeliest labels."""
+        """Append the divergence of marginals, float32 (L, N), and the energy of their likeliest labels."""
         self._kl.append(self.kl(marginals))
         self._energy.append(self.energy(marginals.argmax(axis=0)))
 
     def history(self) -> dict[str, Any]:
-        """What was noted: kl and energy, float64 arrays."""
+        """The recorded ``kl`` and ``energy``, float64 arrays."""
         return {"kl": np.array(self._kl), "energy": np.array(self._energy)}
 
     def kl(self, marginals: NDArray[np.float32]) -> float:

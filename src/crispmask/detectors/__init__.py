@@ -23,7 +23,7 @@ def load_detector(
             ``crispmask train`` exported; ``"maskrcnn_resnet50_fpn"`` or ``"maskrcnn_resnet50_fpn_v2"`` for
             torchvision's with their COCO weights, fetched at the first use; or a ``.pt`` or ``.pth`` file with the
             state dict of one of those networks (the last two need the extra ``torch``).
-        threads: of one call of ONNX Runtime; 0 lets it decide. torch's number of threads is left as it is.
+        threads: for one call of ONNX Runtime; 0 lets it decide. torch's number of threads is not changed.
         device: ``"cpu"``, ``"cuda"`` (or ``"cuda:1"``) or ``"mps"``; by default the CPU for torch, and for ONNX Runtime
             the GPU where it has one.
         half: compute in half precision; torch on a GPU only.

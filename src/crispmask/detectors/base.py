@@ -1,4 +1,4 @@
-"""What every detector is: a callable with a name and categories; some take several photos at once."""
+"""The interface of detectors: a callable with a name and categories; some take several images at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:  # the command line's help needs the package's names, not its 
 class Detector(Protocol):
     """Finds the objects of one image; safe to call from several threads.
 
-    One that gains from several photos at once also has ``batch(images)``, which gives a list of `Instances`.
+    A detector that is faster on several images at once also has ``batch(images)``, which gives a list of `Instances`.
 
     Attributes:
-        name: what `load_detector` was asked for, for messages and provenance.
+        name: the name or path that `load_detector` was given, for messages and provenance.
         categories: category id to name.
         checksum: SHA-256 of the weights, in hex.
     """
@@ -28,11 +28,11 @@ class Detector(Protocol):
     checksum: str
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Objects by falling score in an image (H, W, 3) uint8 RGB."""
+        """Objects by descending score in an image (H, W, 3) uint8 RGB."""
         ...
 
 
 def detect_all(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Instances]:
-    """The objects of several images, at once where the detector can."""
+    """The objects of each image, all images at once where the detector can do that."""
     batch = getattr(detector, "batch", None)
     return batch(images) if batch and len(images) > 1 else [detector(image) for image in images]

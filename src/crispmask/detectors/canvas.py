@@ -1,4 +1,4 @@
-"""From a photo to the canvas that a network sees, and from the network's arrays back to `Instances` of the photo."""
+"""An image as the padded canvas that a network takes, and the network's arrays as `Instances` of the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from crispmask.detectors.paste import paste_window
 from crispmask.instances import Instances
 
-PADDING = 127  # the grey level that training filled its canvases with
+PADDING = 127  # grey level of the padding in training
 
 Network = Callable[[NDArray[np.float32]], Sequence[NDArray]]
 """Canvas (1, 3, h, w) float32 RGB in 0..255 to boxes (N, 4), scores (N,), labels (N,) from 1 and masks (N, M, M)."""
@@ -20,12 +20,12 @@ Network = Callable[[NDArray[np.float32]], Sequence[NDArray]]
 def detect(
     image: NDArray[np.uint8], network: Network, ids: NDArray[np.int64], min_size: int, max_size: int, divisor: int
 ) -> Instances:
-    """Run a network on a photo.
+    """Run a network on an image.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         network: see `Network`.
-        ids: category id by label; the one of label 0 is not used.
+        ids: int64, category id by label; entry 0 is not used.
         min_size, max_size, divisor: see `network_input`.
     """
     height, width = image.shape[:2]
@@ -42,9 +42,14 @@ def to_instances(
     masks: NDArray[np.float32],
     image_size: tuple[int, int],
 ) -> Instances:
-    """Boxes (N, 4) xyxy in the photo's pixels, scores (N,), ids (N,) and mask probabilities (N, M, M) as instances.
+    """A network's detections as instances; boxes are clipped to the image, and those outside of it are dropped.
 
-    Boxes are cut at the edge of the photo, and those outside of it are dropped.
+    Args:
+        boxes: float32 (N, 4), xyxy in pixels of the image.
+        scores: float32 (N,).
+        category_ids: int64 (N,).
+        masks: float32 (N, M, M), probabilities on a grid over each box.
+        image_size: (H, W).
     """
     height, width = image_size
     windows = tuple(paste_window(m, b, image_size) for m, b in zip(masks, boxes, strict=True))
@@ -57,15 +62,15 @@ def to_instances(
 def network_input(
     image: NDArray[np.uint8], min_size: int, max_size: int, divisor: int
 ) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """Scale a photo and pad it to sides that the network's strides divide.
+    """Scale an image and pad it so that both sides are multiples of `divisor`.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        min_size, max_size: pixels of the shorter side, and bound on the longer one.
-        divisor: what both sides of the result are multiples of.
+        min_size, max_size: pixels of the shorter side, and the most of the longer one.
+        divisor: the network's largest stride.
 
     Returns:
-        float32 (1, 3, h', w') in 0..255, and the size (h, w) of the scaled photo in its upper left corner.
+        float32 (1, 3, h', w') in 0..255, and the size (h, w) of the scaled image in its upper left corner.
     """
     height, width = image.shape[:2]
     scale = min(min_size / min(height, width), max_size / max(height, width))

@@ -1,4 +1,4 @@
-"""Where the embedded model is, and its checksum."""
+"""Path and checksum of the embedded model."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from crispmask.errors import ModelError, ParamsError
 
 Version = Literal["v1", "v2"]
 
-# What torch raises on files that are no checkpoints, or cut short.
+# What torch raises for files that are no checkpoints, or are cut short.
 UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError)
 
-# Where training scripts put the weights and the names of the classes.
+# The keys under which training scripts store the weights and the names of the classes.
 _WEIGHTS = ("model", "state_dict", "model_state_dict")
 _CLASSES = ("classes", "class_names", "names", "categories")
 
@@ -33,7 +33,7 @@ def coco_network(version: Version, num_classes: int, *, norm_eps: float = 0.0) -
     """`maskrcnn_resnet50_fpn` ("v1") or `maskrcnn_resnet50_fpn_v2` ("v2") with random weights.
 
     Args:
-        version: which.
+        version: "v1" or "v2".
         num_classes: classes including the background (class 0).
         norm_eps: of v1's frozen batch norm; torchvision's COCO weights, and what was fine-tuned from them, need 0.
     """
@@ -104,10 +104,10 @@ def check_device(name: str) -> torch.device:
 
 
 def locate_in_float32(model: MaskRCNN) -> None:
-    """Make a Mask R-CNN place its boxes in float32 under autocast, whatever precision its layers compute in.
+    """Make a Mask R-CNN compute its boxes' coordinates in float32 under autocast.
 
-    torchvision's anchors take the precision of the feature maps, and move by that of the heads' outputs, while
-    coordinates around 1000 have steps of 4 pixels in bfloat16 and of 1 in float16.
+    Without that, torchvision computes anchors and box offsets in the precision of the feature maps and of the heads'
+    outputs, in which coordinates around 1000 have steps of 4 pixels (bfloat16) or of half a pixel (float16).
     """
     for module in (model.backbone, model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
         module.register_forward_hook(lambda module, inputs, outputs: _float32(outputs))
@@ -131,7 +131,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
         ModelError: a missing or damaged file, or one that holds code or something else than weights.
     """
     try:
-        # torchvision's own training script stores its options along.
+        # torchvision's own training script also stores its options.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -143,7 +143,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
             ) from None
         raise ModelError(f"{path} is damaged, or not a file that torch.save wrote") from None
     except UNREADABLE:
-        # torch's own words are a page of advice on how to load unsafe files.
+        # torch's own message advises how to load unsafe files.
         raise ModelError(f"{path} is damaged, or not a file that torch.save wrote") from None
     if isinstance(content, Mapping) and content.keys() >= {"average", "step", "config"}:
         raise ModelError(f"{path} is a checkpoint of crispmask train: give the model.onnx beside it")

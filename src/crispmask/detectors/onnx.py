@@ -1,4 +1,4 @@
-"""Mask R-CNN on ONNX Runtime: the embedded model, and any file that `crispmask train` exports."""
+"""Mask R-CNN on ONNX Runtime: the embedded model, and any file that `crispmask train` exported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OnnxDetector:
     Args:
         path: the file.
         name: for messages; by default the path.
-        threads: of one call, at most one per processor; 0 lets ONNX Runtime decide.
+        threads: for one call, at most one per processor; 0 lets ONNX Runtime decide.
         device: ``"cpu"`` or ``"cuda"``; by default the GPU where ONNX Runtime has one.
 
     Raises:
@@ -43,7 +43,7 @@ class OnnxDetector:
             raise ModelError(f"there is no model file {path}")
         providers = _providers(device)
         options = onnxruntime.SessionOptions()
-        # ONNX Runtime starts as many as it is told, and with 100 000 it is busy for minutes.
+        # ONNX Runtime starts as many threads as it is told; 100 000 of them take minutes.
         options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
         options.log_severity_level = 3
         try:
@@ -61,10 +61,10 @@ class OnnxDetector:
         self._divisor = facts["size_divisor"]
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Objects by falling score, down to 0.05, in an image (H, W, 3) uint8 RGB.
+        """Objects by descending score, from 0.05 up, in an image (H, W, 3) uint8 RGB.
 
         Raises:
-            ModelError: a network that fails, or computes something else than a Mask R-CNN of ours.
+            ModelError: a network that fails, or whose outputs are not those of a Mask R-CNN.
         """
         return detect(as_image(image), self._run, self._ids, self._min_size, self._max_size, self._divisor)
 
@@ -84,7 +84,11 @@ class OnnxDetector:
 
 
 def _facts(session: Any) -> dict[str, Any]:
-    """What the exporter wrote into the file; KeyError, TypeError or ValueError where that is not ours or not sound."""
+    """The metadata that the exporter wrote into the file.
+
+    Raises:
+        KeyError, TypeError, ValueError: the file has no such metadata, or metadata that cannot be right.
+    """
     written = session.get_modelmeta().custom_metadata_map
     facts = {key: json.loads(written[key]) for key in FACTS}
     if facts["format"] != FORMAT or {output.name for output in session.get_outputs()} != set(OUTPUTS):
@@ -100,7 +104,7 @@ def _facts(session: Any) -> dict[str, Any]:
 
 
 def _providers(device: str | None) -> list[str]:
-    """Where to run; by default the GPU where ONNX Runtime has one, then the CPU."""
+    """ONNX Runtime's execution providers for a device, in order of preference; by default the GPU, then the CPU."""
     cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
     available = onnx_runtime().get_available_providers()
     wanted = {None: [cuda, cpu], "cpu": [cpu], "cuda": [cuda, cpu]}.get(device)

@@ -12,8 +12,8 @@ def paste_window(mask: NDArray[np.float32], box: NDArray[np.float32], image_size
     """Resample a mask of probabilities over its box, bilinearly, at the centres of the image's pixels.
 
     The grid's cell (r, c) of an MxM mask is centred at ((c + 0.5) / M, (r + 0.5) / M) of the box; outside the grid the
-    probability falls linearly to zero over one cell, so that the edge of the box does not cut the object (He et al.,
-    Mask R-CNN, 2017; the alignment is the one of Detectron2's `paste_masks_in_image`).
+    probability falls linearly to zero over one cell, so that the box does not cut the object off (He et al., Mask
+    R-CNN, ICCV 2017; aligned as in Detectron2's `paste_masks_in_image`).
 
     Args:
         mask: float32 (M, M) in [0, 1].
@@ -21,12 +21,12 @@ def paste_window(mask: NDArray[np.float32], box: NDArray[np.float32], image_size
         image_size: (H, W).
 
     Returns:
-        The window of all pixels inside the image whose probability can be above zero.
+        The window of all pixels of the image whose probability can be above zero.
     """
     size = mask.shape[0]
     rows, weights_y = _axis(float(box[1]), float(box[3]), size, image_size[0])
     columns, weights_x = _axis(float(box[0]), float(box[2]), size, image_size[1])
-    # Rows, then columns: two thin matrix products instead of four look-ups a pixel.
+    # Bilinear interpolation as two matrix products: faster than four look-ups per pixel.
     probabilities = weights_y @ mask.astype(np.float32, copy=False) @ weights_x.T
     return Window(np.clip(probabilities, 0.0, 1.0), rows, columns)
 

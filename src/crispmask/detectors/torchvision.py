@@ -23,7 +23,7 @@ from crispmask.instances import Instances
 
 
 class TorchvisionDetector:
-    """A `Detector` that runs a torchvision `MaskRCNN`; photos are scaled and padded as torchvision does it.
+    """A `Detector` that runs a torchvision `MaskRCNN`; images are scaled and padded as torchvision does it.
 
     Args:
         source: one of `crispmask.detectors.weights.NAMES`, or a ``.pt`` or ``.pth`` file.
@@ -50,19 +50,19 @@ class TorchvisionDetector:
         self.categories = _categories(state, names, self.checksum)
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Objects by falling score, down to 0.05, in an image (H, W, 3) uint8 RGB.
+        """Objects by descending score, from 0.05 up, in an image (H, W, 3) uint8 RGB.
 
         Raises:
-            ModelError: a network that fails, for example for want of memory.
+            ModelError: a network that fails, for example because there is not enough memory.
         """
         return self.batch([image])[0]
 
     def batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Instances]:
-        """The objects of several photos of any sizes.
+        """The objects of several images of any sizes.
 
-        On the CPU the results are those of one call per photo, bit for bit. On a GPU photos that need the same canvas
-        share a pass, which rounds differently from passes of their own, within what the GPU's precision allows; no
-        photo is padded for the sake of another.
+        On the CPU the images are computed one by one, so that the results equal those of single calls bit for bit. On a
+        GPU, images that need a canvas of the same shape share one pass; its results differ from those of single calls
+        by rounding. No image is padded to the shape of another.
         """
         if self.device.type == "cpu":
             return [found for image in images for found in self._together([as_image(image)])]
@@ -74,14 +74,14 @@ class TorchvisionDetector:
                 found = detections(self._model, images, self.device)
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ModelError(f"{self.name} failed on {len(images)} photos at once: {reason}") from None
+            raise ModelError(f"{self.name} failed on {len(images)} images at once: {reason}") from None
         known = np.array(sorted(self.categories), np.int64)
         return [one[np.isin(one.category_ids, known)] for one in found]
 
 
 @torch.inference_mode()
 def detections(model: MaskRCNN, images: Sequence[NDArray[np.uint8]], device: torch.device) -> list[Instances]:
-    """Run a Mask R-CNN in evaluation mode; photos whose canvases have the same shape share a pass.
+    """Run a Mask R-CNN in evaluation mode; images whose canvases have the same shape share a pass.
 
     Args:
         model: torchvision's.
@@ -94,8 +94,8 @@ def detections(model: MaskRCNN, images: Sequence[NDArray[np.uint8]], device: tor
     """
     canvases: dict[tuple[int, ...], list[tuple[int, Tensor, tuple[int, int]]]] = defaultdict(list)
     for k, image in enumerate(images):
-        photo = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255
-        scaled, _ = model.transform([photo])
+        pixels = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255
+        scaled, _ = model.transform([pixels])
         canvases[tuple(scaled.tensors.shape)].append((k, scaled.tensors, scaled.image_sizes[0]))
     results: dict[int, Instances] = {}
     for group in canvases.values():
@@ -113,7 +113,7 @@ def detections(model: MaskRCNN, images: Sequence[NDArray[np.uint8]], device: tor
 
 
 def _categories(state: dict[str, Tensor], names: list[str] | None, digest: str) -> dict[int, str]:
-    """Name by label: COCO's for torchvision's own files, else the checkpoint's, else numbers."""
+    """Class name by label: COCO's for torchvision's own files, else the names in the checkpoint, else numbers."""
     if any(digest.startswith(weights.hash_prefix) for weights in WEIGHTS.values()):
         return coco_categories()
     total = len(state["roi_heads.box_predictor.cls_score.weight"])

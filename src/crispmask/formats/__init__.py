@@ -1,4 +1,4 @@
-"""Labels in the formats that people use: read any, write any, and say what could not be kept."""
+"""Labels of other programs: every format can be read and written, and what it cannot hold is counted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ FORMATS = {
     "coco": "COCO annotations: one JSON file",
     "results": "COCO results: a JSON list of detections",
     "yolo": "YOLO segmentation: data.yaml and labels/*.txt",
-    "labelme": "LabelMe: a JSON file per photo",
-    "png": "label maps: a PNG per photo and labels.json",
+    "labelme": "LabelMe: one JSON file per image",
+    "png": "label maps: one PNG per image, and labels.json",
 }
-"""What there is, by the name of its module."""
+"""Description of each format, by the name of its module."""
 
 
 def find_format(name: str) -> Format:
@@ -49,10 +49,10 @@ def find_format(name: str) -> Format:
 
 
 def guess(path: Path) -> str:
-    """The format of something that is there.
+    """The format of a file or folder, a key of `FORMATS`.
 
     Raises:
-        DataError: nothing there, or nothing known.
+        DataError: the path does not exist, or its content is of no known format.
     """
     if path.is_dir():
         if (path / "data.yaml").is_file():
@@ -82,7 +82,7 @@ def convert(
     *,
     to: str,
     source_format: str | None = None,
-    photos: str | Path | None = None,
+    images: str | Path | None = None,
     annotations: str | Path | None = None,
     style: Style | None = None,
 ) -> tuple[int, int, Losses]:
@@ -90,10 +90,10 @@ def convert(
 
     Args:
         source: file or folder.
-        target: file or folder to write, complete or not at all; a folder must be new or empty.
+        target: file or folder to write; it appears only when it is complete. A folder must be new or empty.
         to: format to write, a key of `FORMATS`.
         source_format: by default what `guess` says.
-        photos: folder of the images, for formats that need their sizes; for the others, the sizes of the images that
+        images: folder of the images, for formats that need their sizes; for the others, the sizes of the images that
             are there are compared with those that the labels state.
         annotations: COCO file that gives ids of images by file name and of categories by name.
         style: by default ``Style()``.
@@ -102,11 +102,11 @@ def convert(
         Numbers of images and of objects that were read, and what could not be kept.
 
     Raises:
-        DataError: labels that break their format, or that the other one cannot hold.
+        DataError: labels that break their format, that the other one cannot hold, or with other sizes than the images.
     """
     source, target = Path(source), Path(target)
     hints = Hints(
-        Path(photos) if photos else None,
+        Path(images) if images else None,
         CocoDataset.from_file(annotations, annotations=False) if annotations else None,
     )
     if target.exists() and source.exists() and target.samefile(source):
@@ -119,8 +119,8 @@ def convert(
         for image in labels.images:
             counts[0] += 1
             counts[1] += len(image.instances)
-            if hints.photos:
-                check_size(image.instances.image_size, hints.photos.joinpath(*relative_parts(image.file_name)), source)
+            if hints.images:
+                check_size(image.instances.image_size, hints.images.joinpath(*relative_parts(image.file_name)), source)
             yield image
 
     writer.write(replace(labels, images=counted()), target, style or Style(), losses)

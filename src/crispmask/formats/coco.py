@@ -1,7 +1,7 @@
 """COCO annotation files: one JSON file with images, annotations and categories.
 
-Run lengths keep every mask as it is. With `Style.polygons`, a part is one polygon, its holes joined to it by lines
-without width, which COCO's mask API leaves open.
+Run lengths keep every mask as it is. With `Style.polygons`, each part of a mask is one polygon. Its holes are joined to
+its outline by lines of zero width; COCO's mask API keeps them as holes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
 
 
 def write(labels: Labels, path: Path, style: Style, losses: Losses) -> None:
-    """One record a line, annotations first, so that they need not be held."""
+    """One record a line; annotations come first, so that they need not be kept in memory."""
     images: list[dict[str, Any]] = []
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"annotations":[')

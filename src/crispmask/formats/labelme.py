@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file per photo, of shapes with a label.
+"""LabelMe: a JSON file per image, of shapes with a label.
 
 Parts of one object share a ``group_id``. An object with holes is written as a shape of type ``mask`` (LabelMe 5.2 and
 later), which keeps every pixel; all others as polygons. Source: https://github.com/wkentaro/labelme
@@ -40,13 +40,13 @@ from crispmask.image import MAX_PIXELS
 from crispmask.instances import Instances
 
 VERSION = "5.5.0"
-"""Of the files that are written."""
+"""LabelMe's version, as the files that are written state it."""
 
 _AREAS = ("polygon", "rectangle", "circle", "mask")
 
 
 def read(path: Path, hints: Hints, losses: Losses) -> Labels:
-    """Shapes that enclose an area; points and lines do not. Categories are the labels, in alphabetical order."""
+    """Shapes that enclose an area, not points and lines. The categories are the labels, in alphabetical order."""
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path} holds no JSON file")
@@ -56,9 +56,9 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
         content = _content(file)
         image = content.get("imagePath")
         if not isinstance(image, str) or not image:
-            raise DataError(f"{file}: 'imagePath' must be the name of the photo, got {image!r}")
+            raise DataError(f"{file}: 'imagePath' must be the name of the image, got {image!r}")
         found.update(label for label, _ in _objects(file, content, Losses()))
-        # The path of a photo is relative to its file, often one folder up: what counts is where the file lies.
+        # imagePath is relative to its file and often leads one folder up; the image is named after the file's folder.
         base = path if path.is_dir() else path.parent
         leaf = image.replace("\\", "/").rpartition("/")[2]
         names.append((file.parent.relative_to(base) / "/".join(relative_parts(leaf))).as_posix())
@@ -85,7 +85,7 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
 
 
 def write(labels: Labels, path: Path, style: Style, losses: Losses) -> None:
-    """A folder of JSON files; photos belong beside them."""
+    """A folder of JSON files; LabelMe expects each image in the folder of its file."""
     files = LabelFiles(".json")
     with replacing_folder(path) as partial:
         for image in labels.images:
@@ -161,7 +161,7 @@ def _objects(file: Path, content: dict[str, Any], losses: Losses) -> list[tuple[
             raise DataError(f"{file}: shape {k} must be an object with a 'label'")
         kind, group = shape.get("shape_type") or "polygon", shape.get("group_id")
         if kind not in _AREAS:
-            losses.add(f"shapes of type {kind} left out: they enclose nothing")
+            losses.add(f"shapes of type {kind} left out: they enclose no area")
             continue
         key = (shape["label"], group) if isinstance(group, int) else ("", "alone", k)
         grouped.setdefault(key, (shape["label"], []))[1].append((k, shape))
@@ -204,7 +204,7 @@ def _area(shape: dict[str, Any], points: NDArray[np.float64], size: tuple[int, i
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=("PNG",)) as picture:
             if picture.width * picture.height > size[0] * size[1]:
-                raise DataError("the mask is larger than the photo")
+                raise DataError("the mask is larger than the image")
             inner = np.asarray(picture.convert("L")) > 0
     except CrispmaskError:
         raise
@@ -212,6 +212,6 @@ def _area(shape: dict[str, Any], points: NDArray[np.float64], size: tuple[int, i
         raise DataError("'mask' must be a PNG in base64") from None
     x0, y0 = round(min(xa, xb)), round(min(ya, yb))
     if x0 < 0 or y0 < 0 or y0 + inner.shape[0] > size[0] or x0 + inner.shape[1] > size[1]:
-        raise DataError(f"the mask leaves the photo of {size[0]}x{size[1]} pixels (height x width)")
+        raise DataError(f"the mask extends beyond the image of {size[0]}x{size[1]} pixels (height x width)")
     mask[y0 : y0 + inner.shape[0], x0 : x0 + inner.shape[1]] = inner
     return mask

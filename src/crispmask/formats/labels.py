@@ -1,4 +1,4 @@
-"""What every format is read into and written from: images, their objects, and the categories' names."""
+"""What each format is read into and written from: images, their objects, and the names of the categories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LabelledImage:
 
     Attributes:
         id: the image's number.
-        file_name: relative to the folder of the photos, with forward slashes.
+        file_name: relative to the folder of the images, with forward slashes.
         instances: its objects.
         crowds: for each of them, whether it stands for many (COCO's ``iscrowd``).
     """
@@ -49,14 +49,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a format may not say about itself.
+    """What a format may leave out.
 
     Attributes:
-        photos: folder of the photos, whose names and sizes count.
+        images: folder of the images.
         dataset: gives ids and sizes of images by file name, and ids of categories by name.
     """
 
-    photos: Path | None = None
+    images: Path | None = None
     dataset: CocoDataset | None = None
 
 
@@ -65,8 +65,8 @@ class Style:
     """How to write.
 
     Attributes:
-        tolerance: how far a polygon may lie off the mask's outline, pixels; 0: masks come back as they were.
-        polygons: polygons also where the format has run lengths.
+        tolerance: highest distance of a polygon from the mask's outline, pixels; at 0 the mask can be restored exactly.
+        polygons: write polygons where the format also has run lengths.
     """
 
     tolerance: float = 0.0
@@ -75,12 +75,16 @@ class Style:
 
 @dataclass
 class Losses:
-    """What a format could not keep: how many times, by a sentence about it."""
+    """What a format could not keep: a sentence about each kind of loss, and how often it occurred.
+
+    Attributes:
+        counts: number by sentence.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, what: str, times: int = 1) -> None:
-        """Count something lost."""
+        """Count `times` losses of the kind that the sentence `what` describes."""
         if times:
             self.counts[what] += times
 
@@ -93,7 +97,7 @@ class Format(Protocol):
         ...
 
     def write(self, labels: Labels, path: Path, style: Style, losses: Losses) -> None:
-        """Labels to a file or folder, which is there only when complete."""
+        """Labels to a file or folder, which appears only when it is complete."""
         ...
 
 
@@ -103,13 +107,13 @@ def assemble(
     category_ids: Sequence[int],
     scores: Sequence[float] | None = None,
 ) -> Instances:
-    """Objects that were made one by one, together.
+    """One `Instances` from several that hold one object each.
 
     Args:
         image_size: (H, W), pixels.
-        parts: of one object each.
-        category_ids: one per part.
-        scores: in [0, 1]; by default 1.
+        parts: N of them, of one object each.
+        category_ids: N ids.
+        scores: N numbers in [0, 1]; by default 1.
     """
     if not parts:
         return Instances.empty(image_size)
@@ -123,7 +127,12 @@ def assemble(
 
 
 def category_ids(names: Mapping[int, str], dataset: CocoDataset | None, source: Path) -> dict[int, int]:
-    """From a format's own class numbers to category ids: those of a data set by name, or else the numbers themselves.
+    """Category id by a format's class number: the id that the data set gives the name, else the number itself.
+
+    Args:
+        names: name by class number.
+        dataset: the data set, or None.
+        source: file or folder of the labels, for messages.
 
     Raises:
         DataError: a name that the data set does not have.
@@ -138,7 +147,7 @@ def category_ids(names: Mapping[int, str], dataset: CocoDataset | None, source: 
 
 
 class LabelFiles:
-    """Names of label files: an image's own path with another suffix, each once."""
+    """Names of label files: an image's path with another suffix; no two images get the same one."""
 
     def __init__(self, suffix: str) -> None:
         self.suffix = suffix
@@ -177,7 +186,12 @@ def check_size(size: tuple[int, int], image: Path, source: Path) -> None:
 
 
 def numbered(names: Iterable[str], dataset: CocoDataset | None, source: Path) -> Iterator[tuple[int, str]]:
-    """Image ids and names: those of a data set, by file name or its end, or else 1, 2, ... in the given order.
+    """Id and file name of each image: those that the data set has for it, else 1, 2, ... and the given names.
+
+    Args:
+        names: file names of the images; suffixes do not matter where there is a data set.
+        dataset: the data set, or None.
+        source: file or folder of the labels, for messages.
 
     Raises:
         DataError: an image that the data set does not have.
@@ -189,8 +203,8 @@ def numbered(names: Iterable[str], dataset: CocoDataset | None, source: Path) ->
     for image in dataset.images.values():
         name = PurePosixPath(image.file_name.replace("\\", "/"))
         known[str(name.with_suffix(""))] = image.id
-    for photo in names:
-        key = known.get(str(PurePosixPath(photo).with_suffix("")))
+    for wanted in names:
+        key = known.get(str(PurePosixPath(wanted).with_suffix("")))
         if key is None:
-            raise DataError(f"{source}: {dataset.path} has no image {photo!r}")
+            raise DataError(f"{source}: {dataset.path} has no image {wanted!r}")
         yield key, dataset.images[key].file_name

@@ -1,9 +1,9 @@
-"""Label maps: a PNG per photo whose pixels are the numbers of its objects, 0 the background.
+"""Label maps: one PNG per image, whose pixels are the numbers of its objects, 0 the background.
 
-Up to 254 objects are a palette image in the colours of PASCAL VOC, more are 16-bit grey. ``labels.json`` beside them
-says which number is what; without it (Penn-Fudan, VOC's SegmentationObject), every number is an object of one category,
-and 255 in a palette image is VOC's "void". A pixel has one number: where objects overlap, the one with the higher score
-shows, or the later of two.
+With up to 254 objects it is a palette image in the colours of PASCAL VOC, with more it is 16-bit grey. ``labels.json``
+beside them gives each number's category, score and crowd flag. Without that file (Penn-Fudan, VOC's SegmentationObject)
+all objects are of one category, and 255 in a palette image is VOC's "void". A pixel has one number: where objects
+overlap, the one with the higher score gets it, or the later one if the scores are equal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from crispmask.instances import Instances
 
 INDEX = "labels.json"
 ANY = "object"
-"""The category of label maps that say nothing about it."""
+"""The category's name in label maps without ``labels.json``."""
 
 _VOID = 255
 _MOST = 65535
@@ -44,7 +44,8 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
     categories = dict(hints.dataset.categories) if hints.dataset else {1: ANY}
     if len(categories) != 1:
         raise DataError(
-            f"{path} has no {INDEX}, so that its objects could be of any of {', '.join(categories.values())}"
+            f"{path} has no {INDEX}, so the category of its objects is unknown: it could be any of "
+            f"{', '.join(categories.values())}"
         )
     (category,) = categories
 
@@ -122,17 +123,17 @@ def _write_map(file: Path, image: LabelledImage, losses: Losses) -> None:
         raise DataError(f"{image.file_name} has {len(instances)} objects, more than a label map can number")
     pixels = np.zeros(instances.image_size, np.uint16)
     covered = 0
-    # Crowds lie under single objects.
+    # Single objects are painted over crowds.
     order = sorted(range(len(instances)), key=lambda i: (not image.crowds[i], instances.scores[i]))
     for i in order:
         window = instances.windows[i]
         inner = pixels[window.slices]
         covered += int(np.count_nonzero(inner[window.mask]))
         inner[window.mask] = i + 1
-    losses.add("pixels of overlapping objects given to one of them", covered)
+    losses.add("pixels of overlapping objects, given to one of them", covered)
     shown = set(np.unique(pixels).tolist())
     hidden = sum(bool(w.mask.any()) and i + 1 not in shown for i, w in enumerate(instances.windows))
-    losses.add("objects wholly covered by others", hidden)
+    losses.add("objects that others cover completely", hidden)
     if len(instances) < _VOID:
         picture = Image.fromarray(pixels.astype(np.uint8))
         picture.putpalette(voc_palette().tobytes())
@@ -142,7 +143,7 @@ def _write_map(file: Path, image: LabelledImage, losses: Losses) -> None:
 
 
 def voc_palette() -> NDArray[np.uint8]:
-    """PASCAL VOC's colours: uint8 (256, 3), the bits of a number dealt out to red, green and blue, highest first."""
+    """PASCAL VOC's colours, uint8 (256, 3): bits 0, 1, 2 of n are the top bits of red, green, blue; and so on."""
     numbers = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -157,7 +158,7 @@ def _pixels(file: Path) -> tuple[NDArray[np.integer[Any]], bool]:
     try:
         with Image.open(file, formats=("PNG",)) as picture:
             if picture.mode not in ("P", "L", "1", "I", "I;16"):
-                raise DataError(f"{file} has colours, not numbers: a label map is a palette or grey PNG")
+                raise DataError(f"{file} has colours in place of numbers: a label map is a palette or grey PNG")
             return np.asarray(picture).astype(np.int64), picture.mode == "P"
     except DataError:
         raise

@@ -1,8 +1,8 @@
 """Masks as polygons and back.
 
-Coordinates are pixels with the corner of the first pixel at (0, 0), so that its centre is (0.5, 0.5). An outline runs
-half-way between the centres of pixels inside and outside; rasterised by pixel centres, as COCO's mask API does, it
-gives the mask back bit for bit where it was not simplified.
+Coordinates are pixels; the first pixel has its corner at (0, 0) and its centre at (0.5, 0.5). An outline runs half-way
+between the centres of pixels inside and outside. Without simplification, rasterising it by pixel centres, as COCO's
+mask API does, restores the mask bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crispmask.instances import Window
 
 Ring = NDArray[np.float64]
-"""(n, 2) corners x, y of a closed line, the first not repeated."""
+"""Float64 (n, 2), the corners x, y of a closed line, the first not repeated."""
 
 
 def outlines(window: Window, tolerance: float = 0.0) -> list[list[Ring]]:
@@ -23,8 +23,8 @@ def outlines(window: Window, tolerance: float = 0.0) -> list[list[Ring]]:
 
     Args:
         window: of the mask.
-        tolerance: corners are left out as long as no outline moves by more than this, pixels (Ramer, 1972; Douglas
-            and Peucker, 1973). Outlines that would vanish stay as they are.
+        tolerance: highest distance, in pixels, of a corner that is left out from the simplified line (Ramer, 1972;
+            Douglas and Peucker, 1973). An outline that would have fewer than three corners stays as it is.
 
     Returns:
         One list per part: the outer ring, then those of its holes; none for an empty mask.
@@ -44,7 +44,7 @@ def outlines(window: Window, tolerance: float = 0.0) -> list[list[Ring]]:
 
 
 def simplify(ring: Ring, tolerance: float) -> Ring:
-    """A ring with fewer corners, none of the left-out ones farther than `tolerance` from it."""
+    """A ring with fewer corners; those that are left out lie within `tolerance` pixels of it."""
     # A closed line is two open ones, between a corner and the one farthest from it.
     far = int(np.argmax(((ring - ring[0]) ** 2).sum(axis=1)))
     closed = np.concatenate((ring, ring[:1]))
@@ -65,7 +65,7 @@ def simplify(ring: Ring, tolerance: float) -> Ring:
 
 
 def _distances(points: Ring, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of points (n, 2) from the straight piece between a and b."""
+    """Distances (n,) of points (n, 2) from the line segment between a and b."""
     along = b - a
     length = float(along @ along)
     place = np.clip((points - a) @ along / length, 0, 1) if length else np.zeros(len(points))
@@ -73,9 +73,9 @@ def _distances(points: Ring, a: NDArray[np.float64], b: NDArray[np.float64]) -> 
 
 
 def joined(rings: Sequence[Ring]) -> Ring:
-    """One ring for many: they are joined at their nearest corners by lines there and back, which enclose nothing.
+    """Several rings as one: they are joined at their nearest corners by pairs of equal lines, which enclose no area.
 
-    Filled by the even-odd rule, as COCO's mask API, OpenCV and Qt do, it covers the same pixels: holes stay open.
+    Filled by the even-odd rule, as COCO's mask API, OpenCV and Qt do, it covers the same pixels; holes remain holes.
     """
     whole = rings[0]
     for ring in rings[1:]:

@@ -1,4 +1,4 @@
-"""COCO results: a JSON list of detections. The names of the images are in a file beside it, ``images.json``."""
+"""COCO results: a JSON list of detections. ``images.json`` beside it has the names of images and categories."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from crispmask.formats.labels import Hints, LabelledImage, Labels, Losses, Style
 
 
 def read(path: Path, hints: Hints, losses: Losses) -> Labels:
-    """Detections of every image that the data set names."""
+    """Detections of every image of the data set, or of ``images.json``."""
     dataset = hints.dataset
     if dataset is None:
         beside = images_file_beside(path)
         if beside is None:
-            raise DataError(f"{path} does not say which photos it is about: add --annotations GT.json")
+            raise DataError(f"{path} does not name its images: add --annotations GT.json")
         dataset = CocoDataset.from_file(beside, annotations=False)
     by_image: dict[int, list[dict[str, Any]]] = {key: [] for key in dataset.images}
     for k, record in enumerate(read_results(path)):
@@ -42,7 +42,7 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
 
 
 def write(labels: Labels, path: Path, style: Style, losses: Losses) -> None:
-    """Masks as run lengths, since pycocotools takes nothing else in results."""
+    """Masks as run lengths: pycocotools accepts nothing else in results."""
     if style.polygons:
         raise DataError("COCO results hold run lengths: write coco annotations for polygons")
     images: list[dict[str, Any]] = []
@@ -59,5 +59,5 @@ def write(labels: Labels, path: Path, style: Style, losses: Losses) -> None:
     content = json.dumps({"images": images, "categories": categories, "annotations": []}, indent=1) + "\n"
     beside = path.with_name("images.json")
     if beside.exists() and beside.read_text(encoding="utf-8") != content:
-        raise DataError(f"{beside} is about other images: name an output in another folder")
+        raise DataError(f"{beside} lists other images: choose an output in another folder")
     write_text(beside, content)

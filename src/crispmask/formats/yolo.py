@@ -1,8 +1,8 @@
-"""YOLO segmentation (Ultralytics): ``data.yaml`` with the names, and ``labels/PHOTO.txt`` with a line per object.
+"""YOLO segmentation (Ultralytics): ``data.yaml`` with the names, and ``labels/IMAGE.txt`` with a line per object.
 
-A line is ``class x1 y1 x2 y2 ...``, coordinates as fractions of the photo's width and height; a last odd number is a
-score. A line holds one ring, so that holes and further parts are joined to it by lines without width, as Ultralytics'
-own converter does with parts. Source: https://docs.ultralytics.com/datasets/segment/
+A line is ``class x1 y1 x2 y2 ...``, with coordinates as fractions of the image's width and height, and optionally a
+score at its end. A line holds one ring; holes and further parts are joined to it by lines of zero width, as
+Ultralytics' own converter does with parts. Source: https://docs.ultralytics.com/datasets/segment/
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from crispmask.image import find_images, read_size
 from crispmask.instances import Instances
 
 DIGITS = 6
-"""Of a coordinate: a millionth of the width is less than a hundredth of a pixel of any photo."""
+"""Of a coordinate: a millionth of the width is less than a hundredth of a pixel of any image."""
 
 
 def read(path: Path, hints: Hints, losses: Losses) -> Labels:
-    """Labels of every photo in the folder of the photos; one without a label file has no objects."""
-    if hints.photos is None:
-        raise DataError(f"{path} does not hold the sizes of its photos: add --images DIR")
-    photos = {photo.relative_to(hints.photos).as_posix(): photo for photo in find_images([hints.photos])}
+    """Labels of every image in `hints.images`; an image without a label file has no objects."""
+    if hints.images is None:
+        raise DataError(f"{path} does not hold the sizes of its images: add --images DIR")
+    found = {file.relative_to(hints.images).as_posix(): file for file in find_images([hints.images])}
     names = _names(path / "data.yaml")
     ids = category_ids(names, hints.dataset, path)
     files = {file.relative_to(path / "labels").as_posix() for file in (path / "labels").rglob("*.txt")}
-    foreign = files - {Path(name).with_suffix(".txt").as_posix() for name in photos}
+    foreign = files - {Path(name).with_suffix(".txt").as_posix() for name in found}
     if foreign:
-        raise DataError(f"{path / 'labels' / min(foreign)} belongs to no photo in {hints.photos}")
+        raise DataError(f"{path / 'labels' / min(foreign)} belongs to no image in {hints.images}")
 
     def images() -> Iterator[LabelledImage]:
-        named = numbered(photos, hints.dataset, path)
-        for (name, photo), (key, file_name) in zip(photos.items(), named, strict=True):
-            found = _objects((path / "labels" / name).with_suffix(".txt"), read_size(photo), ids)
-            yield LabelledImage(key, file_name, found, (False,) * len(found))
+        named = numbered(found, hints.dataset, path)
+        for (name, image), (key, file_name) in zip(found.items(), named, strict=True):
+            objects = _objects((path / "labels" / name).with_suffix(".txt"), read_size(image), ids)
+            yield LabelledImage(key, file_name, objects, (False,) * len(objects))
 
     categories = hints.dataset.categories if hints.dataset else names
     return Labels(categories, images())
 
 
 def write(labels: Labels, path: Path, style: Style, losses: Losses) -> None:
-    """A folder for ``yolo segment train data=OUT/data.yaml``, once the photos are in ``OUT/images``."""
+    """A folder for ``yolo segment train data=OUT/data.yaml``, once the images are in ``OUT/images``."""
     classes = {key: k for k, key in enumerate(labels.categories)}
     files = LabelFiles(".txt")
     with replacing_folder(path) as partial:
@@ -74,7 +74,7 @@ def write(labels: Labels, path: Path, style: Style, losses: Losses) -> None:
 
 
 def _line(image: LabelledImage, i: int, classes: Mapping[int, int], style: Style, losses: Losses) -> str:
-    """The line of an object, empty where YOLO has no way to write it."""
+    """The line of an object; empty for what YOLO cannot express."""
     parts = outlines(image.instances.windows[i], style.tolerance)
     if image.crowds[i]:
         losses.add("crowd regions left out: YOLO has none")
@@ -83,8 +83,11 @@ def _line(image: LabelledImage, i: int, classes: Mapping[int, int], style: Style
         losses.add("empty masks left out: YOLO has no line for them")
         return ""
     losses.add("scores left out: labels have none", int(image.instances.scores[i] != 1))
-    losses.add("objects of several parts joined by lines without width", int(len(parts) > 1))
-    losses.add("objects with holes: cut open by lines without width", int(any(len(rings) > 1 for rings in parts)))
+    losses.add("objects of several parts, joined by lines of zero width", int(len(parts) > 1))
+    losses.add(
+        "objects with holes, joined to their outlines by lines of zero width",
+        int(any(len(rings) > 1 for rings in parts)),
+    )
     height, width = image.instances.image_size
     corners = joined([ring for rings in parts for ring in rings]) / (width, height)
     numbers = " ".join(f"{v:.{DIGITS}f}".rstrip("0").rstrip(".") for v in corners.ravel())

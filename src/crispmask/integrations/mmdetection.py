@@ -13,7 +13,7 @@ def from_mmdetection(result: Any, *, categories: Categories | None = None) -> In
 
     Args:
         result: a ``DetDataSample``, or its ``pred_instances``, with ``bboxes`` (N, 4) xyxy, ``scores`` (N,), ``labels``
-            (N,) and ``masks`` bool (N, H, W) at the size of the photo.
+            (N,) and ``masks`` bool (N, H, W) at the size of the image.
         categories: from its labels, counted from 0, to category ids, for example `COCO_CATEGORY_IDS`; by default they
             are taken as they are.
 

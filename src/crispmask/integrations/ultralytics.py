@@ -16,12 +16,12 @@ from crispmask.integrations._common import Categories, as_array, instances_of, n
 def from_ultralytics(result: Any, *, categories: Categories | None = None) -> Instances:
     """Instances from one Ultralytics result (YOLO segmentation and its relatives).
 
-    Its masks are at the network's size: the photo scaled to fit and padded on both sides ("letterbox"), unless it ran
+    Its masks are at the network's size: the image scaled to fit and padded on both sides ("letterbox"), unless it ran
     with ``retina_masks=True``. The padding is cut off and the rest resized bilinearly, here as there.
 
     Args:
         result: with ``orig_shape`` (H, W), ``boxes.xyxy``, ``boxes.conf``, ``boxes.cls``, and ``masks.data`` (N, h, w)
-            or, where that is None, ``masks.xy``: one polygon (K, 2) in photo pixels per instance.
+            or, where that is None, ``masks.xy``: one polygon (K, 2) in image pixels per instance.
         categories: from its classes, counted from 0, to category ids, for example `COCO_CATEGORY_IDS`; by default
             they are taken as they are.
 
@@ -50,7 +50,7 @@ def from_ultralytics(result: Any, *, categories: Categories | None = None) -> In
 
 
 def _from_letterbox(masks: NDArray, height: int, width: int) -> NDArray:
-    """Masks (N, h, w) at a network's size to (N, H, W) of the photo; unchanged where that is the same size."""
+    """Masks (N, h, w) at a network's size to (N, H, W) of the image; unchanged where that is the same size."""
     if masks.ndim != 3:
         raise ShapeError(f"Ultralytics' masks must have shape (N, h, w), got {masks.shape}")
     if masks.shape[1:] == (height, width):
@@ -70,7 +70,7 @@ def _from_letterbox(masks: NDArray, height: int, width: int) -> NDArray:
 
 
 def _letterbox(h: int, w: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Where the photo lies in the network's input (h, w): top, left, height, width, by LetterBox's own rounding."""
+    """Where the image lies in the network's input (h, w): top, left, height, width, by LetterBox's own rounding."""
     # The side that limits the scale is exact, the other one was rounded, so the larger ratio that still fits is meant.
     for gain in sorted((h / height, w / width), reverse=True):
         inner_h, inner_w = round(height * gain), round(width * gain)

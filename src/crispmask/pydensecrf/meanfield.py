@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from crispmask.crf import _lattice_kernels
+from crispmask.crf import _lattice_filters
 from crispmask.crf._lanes import shape_of
 from crispmask.pydensecrf import _kernels
 from crispmask.pydensecrf.eigen import MatrixXf
@@ -90,7 +90,7 @@ class _Field:
         self._mu[: len(mu), : mu.shape[1]] = mu
         self._around = lattice.around
         self._blur = (
-            _lattice_kernels.blur(2) if width == 2 else partial(_lattice_kernels.blur_lanes(shape_of(width)[0]), width)
+            _lattice_filters.blur(2) if width == 2 else partial(_lattice_filters.blur_lanes(shape_of(width)[0]), width)
         )
         self._old, self._new = np.empty((2, lattice.vertices + 1, width), np.float32)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crispmask.crf import _lattice_kernels
+from crispmask.crf import _lattice_filters
 from crispmask.crf.lattice import PermutohedralLattice
 from crispmask.crf.normalization import Normalization, factors
 from crispmask.pydensecrf import _kernels
@@ -65,7 +65,7 @@ def _row_sums(lattice: PermutohedralLattice) -> np.ndarray:
     n, ones = lattice.size, np.ones(lattice.size, np.float32)
     new, old = np.zeros((2, lattice.vertices + 1, 2), np.float32)
     kernels.splat_two(np.ones((n, 2), np.float32), lattice.corners, lattice.weights, ones, 0, n, new)
-    _lattice_kernels.blur(2)(new.reshape(-1), old.reshape(-1), lattice.around, 0, lattice.vertices)
+    _lattice_filters.blur(2)(new.reshape(-1), old.reshape(-1), lattice.around, 0, lattice.vertices)
     blurred = new if len(lattice.around) % 2 == 0 else old
     sums, minus = np.zeros((n, 2), np.float32), -np.eye(2, dtype=np.float32)
     kernels.gather_two(blurred, minus, lattice.corners, lattice.weights, lattice.alpha, ones, 0, sums)

@@ -25,7 +25,7 @@ CONFIG = TrainingConfig(steps=3, batch_size=1, warmup=1, channels=16, size=128, 
 
 
 def square(image_size: tuple[int, int], box: tuple[int, int, int, int]) -> tuple:
-    """A bright square on a dark photo (3, H, W), and torchvision's target for it."""
+    """A bright square on a dark image (3, H, W), and torchvision's target for it."""
     image = torch.full((3, *image_size), 0.2)
     x0, y0, x1, y1 = box
     image[:, y0:y1, x0:x1] = torch.tensor([0.9, 0.7, 0.5])[:, None, None]
@@ -35,7 +35,7 @@ def square(image_size: tuple[int, int], box: tuple[int, int, int, int]) -> tuple
 
 
 def test_the_crf_cleans_masks_by_the_colours_that_it_sees():
-    """Heads that are often wrong, in proposals that hang over the object and over the photo's border."""
+    """Heads that are often wrong, in proposals that hang over the object and over the border of the image."""
     image, target = square((80, 100), (0, 20, 40, 60))
     boxes = torch.tensor([[-6.0, 14.0, 46.0, 66.0], [0.0, 16.0, 44.0, 60.0]])
     centres = (torch.arange(28) + 0.5) / 28
@@ -51,8 +51,8 @@ def test_the_crf_cleans_masks_by_the_colours_that_it_sees():
     assert (logits.grad[:, 1] != 0).any()
 
 
-def test_every_photo_s_boxes_meet_its_own_objects():
-    """Many boxes over two photos: the sample that goes through the CRF is spread over both."""
+def test_the_boxes_of_every_image_meet_its_own_objects():
+    """Many boxes over two images: the sample that goes through the CRF is spread over both."""
     (first, a), (second, b) = square((64, 64), (8, 8, 40, 40)), square((64, 64), (20, 20, 60, 60))
     boxes = [a["boxes"].repeat(30, 1), b["boxes"].repeat(10, 1)]
     logits = torch.full((40, 2, 28, 28), 3.0)
@@ -64,7 +64,7 @@ def test_every_photo_s_boxes_meet_its_own_objects():
     torch.testing.assert_close(right, both, rtol=0.05, atol=0)
 
 
-def test_photos_without_objects():
+def test_images_without_objects():
     image, target = square((64, 64), (8, 8, 40, 40))
     crf = _JointCRF(CRFParams())
     logits = torch.zeros(0, 2, 28, 28, requires_grad=True)

@@ -25,7 +25,7 @@ CONFIG = TrainingConfig(steps=3, batch_size=1, warmup=2, channels=16, size=128)
 def test_classes_are_merged_by_name(tiny_coco):
     data = read_data([tiny_coco, tiny_coco])
     assert data.names == ["disc", "square"]
-    assert [p.labels.tolist() for p in data.photos] == [[1], [1], [2]] * 2
+    assert [p.labels.tolist() for p in data.images] == [[1], [1], [2]] * 2
     assert data.labels_of(None) == [1, 2]
     assert data.labels_of(["square"]) == [2]
     with pytest.raises(DataError, match="no annotation file has the class 'cat'"):
@@ -46,8 +46,8 @@ def test_category_ids_are_those_of_the_annotations(tiny_coco, tmp_path):
 
 
 def test_views_move_image_and_mask_together(tiny_coco):
-    photos = read_data([tiny_coco]).photos
-    sample = load(photos[0])
+    images = read_data([tiny_coco]).images
+    sample = load(images[0])
     for seed in range(20):
         view = random_view(sample, (128, 192), np.random.default_rng(seed))
         assert view.image.shape == (128, 192, 3)
@@ -57,9 +57,9 @@ def test_views_move_image_and_mask_together(tiny_coco):
 
 
 def test_samples_depend_on_their_number_alone(tiny_coco):
-    photos = read_data([tiny_coco]).photos
+    images = read_data([tiny_coco]).images
     options = {"seed": 3, "batch_size": 2, "size": 128, "length": 10, "focus": {1}}
-    first, second = TrainingSet(photos, **options), TrainingSet(photos, **options)
+    first, second = TrainingSet(images, **options), TrainingSet(images, **options)
     first[0]  # must leave no trace
     image, target = first[7]
     again, target_again = second[7]
@@ -137,7 +137,7 @@ def test_export_keeps_the_focus(tiny_coco, confident, exported):
 
     detector = load_detector(exported)
     assert detector.categories == {7: "square"}
-    found = detector(load(read_data([tiny_coco]).photos[0]).image)
+    found = detector(load(read_data([tiny_coco]).images[0]).image)
     assert found.image_size == (96, 128)
     assert set(found.category_ids.tolist()) == {7}
     assert (np.diff(found.scores) <= 0).all()
@@ -212,16 +212,16 @@ def test_a_broken_mask_is_one_sentence(tiny_coco, tmp_path, workers):
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_photo_is_one_sentence(tiny_coco, tmp_path):
-    for photo in tiny_coco[1].iterdir():
-        (tmp_path / photo.name).write_bytes(photo.read_bytes()[:60])
+def test_a_broken_image_is_one_sentence(tiny_coco, tmp_path):
+    for image in tiny_coco[1].iterdir():
+        (tmp_path / image.name).write_bytes(image.read_bytes()[:60])
     with pytest.raises(ImageError, match="damaged or cut short") as caught:
         train(read_data([(tiny_coco[0], tmp_path)]), tmp_path / "run", CONFIG, workers=1)
     assert "\n" not in str(caught.value)
 
 
 def test_data_that_cannot_be_learnt_from(tiny_coco, tmp_path):
-    with pytest.raises(DataError, match=r"does not exist \(3 of 3 annotated photos are missing\)"):
+    with pytest.raises(DataError, match=r"does not exist \(3 of 3 annotated images are missing\)"):
         train(read_data([(tiny_coco[0], tmp_path)]), tmp_path / "run", CONFIG)
     empty = edited(tiny_coco, tmp_path / "empty.json", lambda content: content["annotations"].clear())
     with pytest.raises(DataError, match="nothing to learn from"):

@@ -37,15 +37,15 @@ KILLED = """
     from crispmask.training.detector.loop import train
     from crispmask.training.detector.validation import Validation
 
-    annotations, photos, output = map(Path, sys.argv[1:4])
-    data = read_data([(annotations, photos)])
+    annotations, images, output = map(Path, sys.argv[1:4])
+    data = read_data([(annotations, images)])
 
     def kill(step, losses):
         if step == 3:
             os.kill(os.getpid(), int(sys.argv[5]))
 
     config = TrainingConfig(**json.loads(sys.argv[4]))
-    validation = Validation.read(Path(sys.argv[6]), photos, data.names)
+    validation = Validation.read(Path(sys.argv[6]), images, data.names)
     train(data, output, config, validation=validation, workers=0, on_step=kill)
 """
 
@@ -56,7 +56,7 @@ SHARED = """
     from crispmask.training.detector.config import TrainingConfig
     from crispmask.training.detector.data import read_data
 
-    annotations, photos, output = map(Path, sys.argv[1:4])
+    annotations, images, output = map(Path, sys.argv[1:4])
     seen, advance = [], loop._Run.advance
 
     def watched(self, images, targets):
@@ -66,7 +66,7 @@ SHARED = """
         return losses
 
     loop._Run.advance = watched
-    data = read_data([(annotations, photos)])
+    data = read_data([(annotations, images)])
     loop.train(data, output, TrainingConfig(**json.loads(sys.argv[4])), workers=0)
     (output / f"seen{os.environ['RANK']}.json").write_text(json.dumps(seen))
 """
@@ -85,7 +85,7 @@ def data(tiny_coco):
 
 @pytest.fixture(scope="module")
 def validation(tiny_coco, data, tmp_path_factory):
-    """The first photo."""
+    """The first image."""
     content = json.loads(tiny_coco[0].read_text())
     content["images"], content["annotations"] = content["images"][:1], content["annotations"][:1]
     path = tmp_path_factory.mktemp("validation") / "one.json"
@@ -155,7 +155,7 @@ def test_two_processes_share_the_samples_and_keep_the_same_weights(tiny_coco, da
     assert [weights for _, weights, _ in first] == [weights for _, weights, _ in second]
     assert [losses for *_, losses in first] == [losses for *_, losses in second]  # the mean over both
     assert first[0][1] != first[1][1]  # they do learn
-    samples = TrainingSet(data.photos, seed=0, batch_size=2, size=128, length=4, focus={1, 2})
+    samples = TrainingSet(data.images, seed=0, batch_size=2, size=128, length=4, focus={1, 2})
     together = [mean for a, b in zip(first, second, strict=True) for mean in a[0] + b[0]]
     np.testing.assert_allclose(together, [float(samples[k][0].mean()) for k in range(4)], rtol=1e-6)
     assert len(rows(tmp_path / "log.csv")) == 3

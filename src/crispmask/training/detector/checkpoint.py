@@ -1,4 +1,4 @@
-"""Checkpoints of the training loop: ``checkpoint.pt`` to go on from, ``best.pt`` with the averaged weights alone."""
+"""Checkpoints of the training loop: ``checkpoint.pt`` to resume from, ``best.pt`` with the averaged weights only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"there is no checkpoint {path}") from None
     except UNREADABLE:
-        # torch's own words are a page of advice on how to load unsafe files.
+        # torch's own message advises how to load unsafe files.
         raise ModelError(f"{path} is damaged, or not a checkpoint of crispmask train") from None
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise ModelError(f"{path} is not a checkpoint of crispmask train")
@@ -33,6 +33,6 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint, in place of an older one only when complete."""
+    """Write a checkpoint; an older one is replaced only by a complete one."""
     with replacing(path) as partial:
         torch.save(state, partial)

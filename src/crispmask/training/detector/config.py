@@ -1,4 +1,4 @@
-"""What decides a training run; without torch, so that the command line can show the options where it is missing."""
+"""The configuration of a training run; it needs no torch, so that the command line can show its options without it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIANTS = ("lite0", "lite1", "lite2")
 INITS = ("imagenet", "embedded", *NAMES)
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
-# A network that detects already wants smaller steps than one whose heads are random.
+# A network that can detect already is trained with smaller steps than one whose heads are random.
 _FINE_TUNING = {"learning_rate": 1e-4, "warmup": 100}
 
 # Lowest and highest value of each number.
@@ -38,31 +38,31 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides a run; stored in its checkpoints.
+    """The configuration of a run; stored in its checkpoints.
 
     Attributes:
         init: what the run starts from: ``imagenet`` or ``embedded`` (the compact network), ``maskrcnn_resnet50_fpn``
             or ``maskrcnn_resnet50_fpn_v2`` (torchvision's, with its COCO weights).
         steps: optimiser steps in all.
-        batch_size: photos per step, shared among the processes.
-        learning_rate: peak learning rate of the heads; 1e-4 where the run starts from a detector.
+        batch_size: images per step, shared among the processes.
+        learning_rate: highest learning rate of the heads; by default 1e-4 if the run starts from a detector.
         backbone_factor: learning rate of the backbone, as a multiple of the heads'.
         weight_decay: weight decay of AdamW, on weights of two and more dimensions.
-        warmup: steps of linear warm-up; 100 where the run starts from a detector.
-        cooldown: last share of the steps in which the rate falls linearly to zero.
-        average: decay of the exponential moving average of the weights, which is what gets exported; the first steps
-            have a shorter memory, see `decay`.
-        precision: of the forward pass: ``no`` (float32), ``bf16``, ``fp16``, or ``auto``, whichever of them the
-            device is fast at.
+        warmup: steps of linear warm-up; by default 100 if the run starts from a detector.
+        cooldown: share of the steps, at the end, in which the learning rate falls linearly to zero.
+        average: decay of the exponential moving average of the weights, which is exported; lower in the first steps,
+            see `decay`.
+        precision: of the forward pass: ``no`` (float32), ``bf16``, ``fp16``, or ``auto``, the one that the device
+            computes fastest.
         evaluate_every: steps between evaluations on the validation set.
-        patience: evaluations without a better mask AP after which the run stops; 0 never stops it.
-        crf: train the mask head and a CRF behind it together, and write the CRF's parameters too.
-        crf_iterations: its mean-field updates.
-        crf_factor: learning rate of its parameters, which are logarithms, as a multiple of the heads'.
+        patience: the run stops after so many evaluations without a higher mask AP; 0 never stops it.
+        crf: train a CRF after the mask head together with the network, and write the CRF's parameters too.
+        crf_iterations: mean-field updates of that CRF.
+        crf_factor: learning rate of the CRF's parameters, which are logarithms, as a multiple of the heads'.
         variant: EfficientNet-Lite variant of the compact network's backbone.
         channels: width of the compact network's pyramid and heads.
         size: side of the square training canvas, pixels; a multiple of 32 above 64.
-        seed: seed of weights, samples and samplers.
+        seed: seed of the initial weights, the samples and the proposal samplers.
 
     Raises:
         ParamsError: a value outside its range.
@@ -100,7 +100,7 @@ class TrainingConfig:
 
     @classmethod
     def starting_from(cls, init: str = "imagenet", **chosen: Any) -> TrainingConfig:
-        """The defaults for an `init`, with some fields chosen."""
+        """The configuration for an `init`: its defaults, and the fields that are given."""
         return cls(**{"init": init, **(_FINE_TUNING if init != "imagenet" else {}), **chosen})
 
     def rate(self, step: int) -> float:
@@ -110,5 +110,5 @@ class TrainingConfig:
         return min(1.0, (step + 1) / self.warmup) * fall
 
     def decay(self, step: int) -> float:
-        """Decay of the moving average at a step: in a short run the start must not outweigh what was learnt."""
+        """Decay of the moving average at a step: lower at first, so that the initial weights do not dominate it."""
         return min(self.average, (1 + step) / (10 + step))

@@ -1,7 +1,7 @@
-"""COCO-format photos as training samples: large scale jitter, crops, copy-paste, colour.
+"""Images with COCO annotations as training samples: large scale jitter, crops, copy-paste, colour.
 
-Sample number i of a run is a pure function of (seed, i). That makes a resumed run equal to an undisturbed one,
-whatever the number of loader processes.
+Sample number i of a run depends on (seed, i) only. So a resumed run gives the same weights as one that was not
+interrupted, with any number of loader processes.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from crispmask.errors import CrispmaskError, DataError
 from crispmask.image import read_image
 from crispmask.instances import tight_box
 
-MIN_SIDE = 5  # pixels: a smaller box teaches nothing at stride 4
-MIN_VISIBLE = 0.15  # an instance of which less is left after a crop or a paste is dropped
+MIN_SIDE = 5  # pixels; smaller boxes are left out: at stride 4 they are about one cell of the feature map
+MIN_VISIBLE = 0.15  # an instance of which a smaller share is left after a crop or a paste is dropped
 
 
 def canvases(size: int) -> tuple[tuple[int, int], ...]:
-    """Landscape, portrait and square canvas (H, W) of almost equal area, so that every step costs the same."""
+    """Landscape, portrait and square canvas (H, W) of almost equal area, so that every step takes the same time."""
     return (size - 64, size + 64), (size + 64, size - 64), (size, size)
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One photo: its file, (H, W), and per instance a label (1..C) and a COCO segmentation."""
+class AnnotatedImage:
+    """An image's file, its size in pixels, and for each instance a label from 1 to C and a COCO segmentation."""
 
     path: Path
     height: int
@@ -54,14 +54,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Annotated photos, crowds left out.
+    """Annotated images, crowds left out.
 
     Attributes:
-        photos: all of them, those without an annotation too.
+        images: also those without an annotation.
         ids: category id by class name, in alphabetical order, from the first annotation file that has the class.
     """
 
-    photos: list[Photo]
+    images: list[AnnotatedImage]
     ids: dict[str, int]
 
     @property
@@ -87,7 +87,7 @@ class TrainingData:
 
 
 def read_data(sources: list[tuple[Path, Path]]) -> TrainingData:
-    """Photos of several COCO annotation files, their categories merged by name.
+    """Images of several COCO annotation files, their categories merged by name.
 
     Args:
         sources: pairs (annotation file, image folder).
@@ -102,7 +102,7 @@ def read_data(sources: list[tuple[Path, Path]]) -> TrainingData:
             ids.setdefault(name, key)
     ids = dict(sorted(ids.items()))
     label_of = {name: k for k, name in enumerate(ids, start=1)}
-    photos = []
+    images = []
     for data, folder in sets:
         for info in data.images.values():
             kept = [
@@ -111,10 +111,10 @@ def read_data(sources: list[tuple[Path, Path]]) -> TrainingData:
                 if not a["iscrowd"]
             ]
             labels = np.array([label for label, _ in kept], dtype=np.int64)
-            photos.append(
-                Photo(folder / info.file_name, *info.size, labels, [segmentation for _, segmentation in kept])
+            images.append(
+                AnnotatedImage(folder / info.file_name, *info.size, labels, [segmentation for _, segmentation in kept])
             )
-    return TrainingData(photos, ids)
+    return TrainingData(images, ids)
 
 
 def _segmentation(data: CocoDataset, annotation: Mapping[str, Any]) -> Any:
@@ -124,25 +124,25 @@ def _segmentation(data: CocoDataset, annotation: Mapping[str, Any]) -> Any:
 
 
 class TrainingSet(Dataset):
-    """Endless augmented samples: item i is a pair (image float32 (3, H, W) in [0, 1], torchvision target).
+    """Augmented samples: item i is a pair (image float32 (3, H, W) in [0, 1], torchvision target).
 
     Args:
-        photos: of `read_data`.
+        images: of `read_data`.
         seed: of the whole run.
         batch_size: items of one step share a canvas.
         size: side of the square canvas, pixels.
         length: number of items.
-        focus: labels that the model is for; photos without any are negatives.
+        focus: labels that the model is for; images without any of them are negatives.
         negatives: share of samples drawn from the negatives.
-        paste: probability of pasting instances of a second photo (Ghiasi et al., Simple Copy-Paste, 2021).
+        paste: probability of pasting instances of a second image (Ghiasi et al., Simple Copy-Paste, 2021).
 
     Raises:
-        DataError: photos without any instance of `focus`; when an item is made, a photo or mask that cannot be read.
+        DataError: images without any instance of `focus`; when an item is made, a image or mask that cannot be read.
     """
 
     def __init__(
         self,
-        photos: list[Photo],
+        images: list[AnnotatedImage],
         *,
         seed: int,
         batch_size: int,
@@ -152,13 +152,13 @@ class TrainingSet(Dataset):
         negatives: float = 0.2,
         paste: float = 0.5,
     ) -> None:
-        self.photos, self.seed, self.batch_size, self.length = photos, seed, batch_size, length
+        self.images, self.seed, self.batch_size, self.length = images, seed, batch_size, length
         self.canvases = canvases(size)
         self.focus = np.array(sorted(focus))
-        self.with_focus = [i for i, p in enumerate(photos) if np.isin(p.labels, self.focus).any()]
-        self.without = [i for i, p in enumerate(photos) if not np.isin(p.labels, self.focus).any()]
+        self.with_focus = [i for i, p in enumerate(images) if np.isin(p.labels, self.focus).any()]
+        self.without = [i for i, p in enumerate(images) if not np.isin(p.labels, self.focus).any()]
         if not self.with_focus:
-            raise DataError("there is nothing to learn from: no photo has an annotation of the wanted classes")
+            raise DataError("there is nothing to learn from: no image has an annotation of the wanted classes")
         self.negatives = negatives if self.without else 0.0
         self.paste = paste
         self.colour = v2.Compose(
@@ -185,8 +185,8 @@ class TrainingSet(Dataset):
 
     def _draw(self, canvas: tuple[int, int], rng: np.random.Generator, positive: bool = False) -> Sample:
         pool = self.without if not positive and rng.random() < self.negatives else self.with_focus
-        photo = self.photos[pool[rng.integers(len(pool))]]
-        return random_view(load(photo), canvas, rng)
+        image = self.images[pool[rng.integers(len(pool))]]
+        return random_view(load(image), canvas, rng)
 
     def _to_torch(self, sample: Sample) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         image = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
@@ -200,30 +200,31 @@ class TrainingSet(Dataset):
         }
 
 
-def load(photo: Photo) -> Sample:
-    """The photo and its full-size masks.
+def load(image: AnnotatedImage) -> Sample:
+    """The image and its full-size masks.
 
     Raises:
-        ImageError: a photo that cannot be read.
-        DataError: a photo whose size is not the annotated one, or a segmentation that breaks COCO's format.
+        ImageError: a image that cannot be read.
+        DataError: a image whose size is not the annotated one, or a segmentation that breaks COCO's format.
     """
-    image = read_image(photo.path)
-    size = (photo.height, photo.width)
-    if image.shape[:2] != size:
+    pixels = read_image(image.path)
+    size = (image.height, image.width)
+    if pixels.shape[:2] != size:
         raise DataError(
-            f"{photo.path} has {image.shape[0]}x{image.shape[1]} pixels, its annotation says {size[0]}x{size[1]}"
+            f"{image.path} has {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), its annotation says "
+            f"{size[0]}x{size[1]}"
         )
-    masks = np.zeros((len(photo.labels), *size), dtype=bool)
-    for i, segmentation in enumerate(photo.segmentations):
+    masks = np.zeros((len(image.labels), *size), dtype=bool)
+    for i, segmentation in enumerate(image.segmentations):
         try:
             masks[i] = segmentation_to_mask(segmentation, *size)
         except CrispmaskError as error:
-            raise DataError(f"instance {i} of {photo.path}: {error}") from None
-    return Sample(image, masks, photo.labels)
+            raise DataError(f"instance {i} of {image.path}: {error}") from None
+    return Sample(pixels, masks, image.labels)
 
 
 def random_view(sample: Sample, canvas: tuple[int, int], rng: np.random.Generator) -> Sample:
-    """Scale by a log-uniform factor, crop or pad to the canvas, flip; instances cut to a sliver are dropped."""
+    """Scale by a log-uniform factor, crop or pad to the canvas, flip; instances of which little is left are dropped."""
     height, width = sample.image.shape[:2]
     canvas_h, canvas_w = canvas
     fit = min(canvas_h / height, canvas_w / width)
@@ -233,7 +234,7 @@ def random_view(sample: Sample, canvas: tuple[int, int], rng: np.random.Generato
     # The crop in source pixels: only what will be seen is resized.
     crop_h, crop_w = min(height, canvas_h / scale_y), min(width, canvas_w / scale_x)
     top, left = rng.uniform(0, height - crop_h), rng.uniform(0, width - crop_w)
-    if len(sample.masks) and rng.random() < 0.8:  # look at an instance rather than at any place
+    if len(sample.masks) and rng.random() < 0.8:  # centre the crop on an instance rather than on any place
         box = tight_box(sample.masks[rng.integers(len(sample.masks))])
         centre_x = rng.uniform(box[0], max(box[2], box[0] + 1))
         centre_y = rng.uniform(box[1], max(box[3], box[1] + 1))
@@ -265,7 +266,7 @@ def random_view(sample: Sample, canvas: tuple[int, int], rng: np.random.Generato
 
 
 def paste_instances(target: Sample, source: Sample, focus: np.ndarray, rng: np.random.Generator) -> Sample:
-    """Copy a random subset of the source's focus instances over the target, softly at the edge half of the time."""
+    """Copy some of the source's instances of `focus` over the target, their edges blurred in half of the cases."""
     candidates = np.flatnonzero(np.isin(source.labels, focus))
     chosen = candidates[rng.random(len(candidates)) < 0.6]
     if not len(chosen):

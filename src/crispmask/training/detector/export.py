@@ -1,6 +1,6 @@
-"""A trained Mask R-CNN as an ONNX file, and the proof that the file computes the same.
+"""A trained Mask R-CNN as an ONNX file, and a comparison of the file with torch.
 
-The graph ends at the 28x28 mask probabilities: pasting them to full size is `crispmask.detectors.paste`'s work.
+The graph ends with the 28x28 mask probabilities; `crispmask.detectors.paste` resamples them into windows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from crispmask.image import read_image
 from crispmask.runtime import onnx_runtime
 from crispmask.training.detector.inference import SIZE_DIVISOR, InferenceNetwork, load_checkpoint
 
-# Weights smaller than this stay float32: biases and the like weigh nothing.
+# Tensors with fewer numbers stay float32: biases and the like take little space.
 _HALF_FROM = 256
 
 # Largest differences between the file and torch: boxes in pixels, scores and mask probabilities.
@@ -44,7 +44,7 @@ def export_onnx(
     min_size: int | None = None,
     max_size: int | None = None,
     half: bool = True,
-    photos: list[Path] | None = None,
+    images: list[Path] | None = None,
 ) -> dict[str, float]:
     """Write the averaged model of a checkpoint as ONNX and check it against torch.
 
@@ -53,16 +53,16 @@ def export_onnx(
         output: the ONNX file.
         focus: class names to keep; None keeps all.
         category_ids: the data set's id of each kept class; by default 1, 2, ...
-        min_size, max_size: to which the detector scales a photo: shorter side, and bound on the longer, in pixels; by
-            default those of the network (compact: 512 and 1024, ResNet-50: 800 and 1333).
-        half: store the weights as float16. They are computed with as float32.
-        photos: for the check, besides noise.
+        min_size, max_size: sizes in pixels to which the detector scales an image: the shorter side, and the most of
+            the longer one; by default those of the network (compact: 512 and 1024, ResNet-50: 800 and 1333).
+        half: store the weights as float16; the arithmetic stays float32.
+        images: files of images for the comparison, which is always made with noise too.
 
     Returns:
-        What `check_export` found.
+        What `check_export` returns.
 
     Raises:
-        ModelError: an unusable checkpoint, or a file that computes something else than torch.
+        ModelError: an unusable checkpoint, or a file whose results differ from torch's.
     """
     model, names = load_checkpoint(checkpoint, focus)
     min_size, max_size = min_size or model.transform.min_size[-1], max_size or model.transform.max_size
@@ -102,19 +102,28 @@ def export_onnx(
         for key, value in facts.items():
             graph.metadata_props.add(key=key, value=json.dumps(value))
         onnx.save(graph, str(partial))
-        inputs = [network_input(read_image(p), min_size, max_size, SIZE_DIVISOR)[0] for p in photos or []]
+        inputs = [network_input(read_image(p), min_size, max_size, SIZE_DIVISOR)[0] for p in images or []]
         return check_export(network, partial, [_noise(320, 448), _noise(512, 384), *inputs], half=half)
 
 
 def check_export(
     network: InferenceNetwork, path: Path, images: list[np.ndarray], *, half: bool = True
 ) -> dict[str, float]:
-    """Largest differences between the file and torch: ``boxes`` in pixels, ``scores`` and ``masks`` in probability.
+    """Compare the detections of an exported file with those of torch.
 
-    Detections are paired by class and box, since two of almost equal scores may come in either order. Of two that
-    overlap either may have suppressed the other, and either may have been the last for which there was room: one
-    without a partner counts as ``tied`` where the scores are within 0.02. Those within 0.02 of the threshold are left
-    out. Also the number of pairs ``compared``, of which there may be none on noise.
+    Detections are matched by class and box, because two of almost equal scores may come in either order. A detection
+    without a match counts as tied, and is no error, if rounding can explain it: a detection that overlaps it, or the
+    last of a full list, has a score within 0.02 of its own. Scores within 0.02 of the threshold are left out.
+
+    Args:
+        network: the network that was exported.
+        path: the ONNX file.
+        images: float32 (1, 3, H, W) in 0..255, sides multiples of 32.
+        half: whether the weights of the file went through float16.
+
+    Returns:
+        The largest differences: ``boxes`` in pixels, ``scores`` and ``masks`` in probability; and the number of pairs
+        ``compared`` (there may be none on noise) and of detections ``tied``.
 
     Raises:
         ModelError: boxes more than 1 px apart, or probabilities more than 0.02.
@@ -153,10 +162,10 @@ def check_export(
 
 
 def fold_batch_norm(model: nn.Module) -> None:
-    """Put every batch norm that follows a convolution into its weights, in place.
+    """Fold every batch norm that follows a convolution into the convolution's weights, in place.
 
-    The exporter would do so itself for some of them, and then the weights that are rounded to float16 would not be
-    those of the network that the file is compared with.
+    Otherwise the exporter does that for some of them, and the weights that are rounded to float16 are not those of the
+    network that the file is compared with.
     """
     for parent in list(model.modules()):
         children = list(parent.named_children())
@@ -168,9 +177,9 @@ def fold_batch_norm(model: nn.Module) -> None:
 
 
 def halve_weights(graph: onnx.ModelProto) -> None:
-    """Store large float32 initialisers as float16 behind a Cast, in place: half the size, float32 arithmetic.
+    """Store large float32 initialisers as float16, followed by a Cast, in place: half the size, float32 arithmetic.
 
-    ONNX Runtime folds the casts when it loads the file, so that inference costs the same as before.
+    ONNX Runtime folds the casts when it loads the file, so that inference takes the same time.
     """
     casts = []
     for tensor in list(graph.graph.initializer):
@@ -186,7 +195,7 @@ def halve_weights(graph: onnx.ModelProto) -> None:
 
 
 def rounded_to_half(network: InferenceNetwork) -> InferenceNetwork:
-    """A copy whose large weights went through float16, for comparing graphs rather than roundings."""
+    """A copy with its large weights rounded to float16, so that the comparison leaves out their rounding."""
     import copy
 
     twin = copy.deepcopy(network)
@@ -198,7 +207,7 @@ def rounded_to_half(network: InferenceNetwork) -> InferenceNetwork:
 
 
 def _noise(height: int, width: int) -> np.ndarray:
-    """A smooth random picture (1, 3, height, width) float32 in 0..255."""
+    """A smooth random image: float32 (1, 3, height, width) in 0..255."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, height // 32, width // 32)).astype(np.float32))
     return nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 255).numpy()

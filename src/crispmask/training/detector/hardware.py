@@ -1,4 +1,4 @@
-"""Devices, precision and processes of a run, by way of Hugging Face Accelerate."""
+"""Devices, precision and processes of a run, with Hugging Face Accelerate."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from crispmask.errors import ParamsError
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for the run: the only one, or the first of those that ``torchrun`` started."""
+    """Whether this process writes files and messages: the only one, or the first of those that ``torchrun`` started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def accelerator_for(device: torch.device, precision: str, batch_size: int) -> Accelerator:
-    """The process group that ``torchrun`` prepared, or this process alone.
+    """Accelerate for the process group that ``torchrun`` prepared, or for this process alone.
 
     Args:
-        device: the device, or in a group any device of the kind: every process takes its own.
+        device: the device; in a group any device of that kind, as each process takes its own.
         precision: one of `crispmask.training.detector.config.PRECISIONS`.
-        batch_size: photos per step, of which every process takes the same number.
+        batch_size: images per step, shared equally among the processes.
 
     Raises:
-        ParamsError: a precision that the device does not have, or a batch that cannot be shared.
+        ParamsError: a precision that the device does not have, or a batch that cannot be shared equally.
     """
     if precision == "auto":
         precision = fast_precision(device)
@@ -35,11 +35,11 @@ def accelerator_for(device: torch.device, precision: str, batch_size: int) -> Ac
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if batch_size % processes:
         raise ParamsError(
-            f"a batch of {batch_size} photos cannot be shared by {processes} processes: change batch_size"
+            f"a batch of {batch_size} images cannot be shared by {processes} processes: change batch_size"
         )
     if processes == 1 and device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    # Accelerate keeps one state a process, which a second run with other settings would contradict.
+    # Accelerate keeps one state per process; without a reset it refuses a second run with other settings.
     AcceleratorState._reset_state(reset_partial_state=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on the number of threads that it chooses
@@ -52,8 +52,8 @@ def accelerator_for(device: torch.device, precision: str, batch_size: int) -> Ac
 
 
 def fast_precision(device: torch.device) -> str:
-    """The precision that the device's matrix units have."""
+    """The precision of the device's matrix units: "bf16", "fp16" or "no" (float32)."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # On CPUs bfloat16 pays where the matrix units have it, and not elsewhere.
+    # On CPUs bfloat16 is faster only where the matrix units (AMX) have it.
     return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "no"

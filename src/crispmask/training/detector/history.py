@@ -1,4 +1,4 @@
-"""What a run leaves to read: ``log.csv`` of the losses, ``validation.csv`` of the AP, and both as curves."""
+"""The tables of a run, ``log.csv`` of the losses and ``validation.csv`` of the AP, and their curves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LOG, VALIDATION, CURVES = "log.csv", "validation.csv", "curves.png"
 class Table:
     """A CSV file whose first column is the step.
 
-    Rows after the step at which a run goes on are dropped first: a killed run may have written some past its last
-    checkpoint, which will be written again.
+    Rows after the step at which a run resumes are dropped first: a run that was killed may have written rows after its
+    last checkpoint, and the resumed run writes them again.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -69,7 +69,7 @@ def _columns(path: Path) -> dict[str, list[float]]:
 
 
 def _smooth(values: list[float], span: int) -> list[float]:
-    """Mean of the last `span` values at every place, of fewer at the start."""
+    """Moving average over the last `span` values; over fewer at the start."""
     sums = np.cumsum([0.0, *values])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - span, 0)

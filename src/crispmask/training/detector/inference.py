@@ -1,4 +1,4 @@
-"""The trained network as it detects: one canvas in, arrays out, reduced to the classes that it is for."""
+"""The trained network for inference: one canvas in, arrays out, reduced to the classes that are wanted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE_DIVISOR = 32  # pixels: the stride of the deepest map
 
 
 class _FocusPredictor(nn.Module):
-    """Box predictor of a subset of the classes: the others count as background, their logits summed in log space."""
+    """Box predictor of a subset of the classes; the probabilities of all others are added to the background's."""
 
     def __init__(self, predictor: nn.Module, labels: list[int]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _FocusPredictor(nn.Module):
 
 
 class InferenceNetwork(nn.Module):
-    """What is exported: image (1, 3, H, W) float32 RGB in 0..255, sides multiples of 32, to four arrays.
+    """The network that is exported: from an image, float32 (1, 3, H, W) RGB in 0..255, sides multiples of 32.
 
     Returns:
         boxes (N, 4) float32 xyxy in pixels of the input; scores (N,) float32; labels (N,) int64 from 1;

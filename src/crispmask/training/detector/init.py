@@ -1,4 +1,4 @@
-"""What a training run starts from: ImageNet, the embedded detector, or torchvision's COCO weights."""
+"""The initial weights of a training run: ImageNet's, the embedded detector's, or torchvision's for COCO."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from crispmask.training.detector.model import build_model
 
 _VERSIONS: dict[str, Version] = {"maskrcnn_resnet50_fpn": "v1", "maskrcnn_resnet50_fpn_v2": "v2"}
 
-# The last layers, which have rows per class: how many each.
+# The last layers, and how many rows they have per class.
 _HEADS = {"box_predictor.cls_score": 1, "box_predictor.bbox_pred": 4, "mask_predictor.mask_fcn_logits": 1}
 
-# Edges and colours, the same for every data set: what is nearest to the photo keeps its weights, as in torchvision.
+# The first layers find edges and colours, which are the same in every data set: they stay frozen, as in torchvision.
 _FROZEN = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")
 
 
@@ -29,7 +29,7 @@ def empty_model(config: Mapping[str, object], num_classes: int) -> MaskRCNN:
     """A network with random weights, to load a checkpoint into.
 
     Args:
-        config: a `TrainingConfig` as a mapping; of older checkpoints too.
+        config: a `TrainingConfig` as a mapping, also of an older checkpoint.
         num_classes: classes including the background (class 0).
     """
     version = _VERSIONS.get(str(config.get("init")))
@@ -41,8 +41,8 @@ def empty_model(config: Mapping[str, object], num_classes: int) -> MaskRCNN:
 def initial_model(config: TrainingConfig, names: Sequence[str]) -> MaskRCNN:
     """The network at step 0, its first layers frozen.
 
-    A detector that `config.init` names brings all its weights. Its last layers are replaced; classes that it knows by
-    name keep their rows in them, and so does the background.
+    If `config.init` names a detector, all its weights are taken, except for the last layers: these are new, but the
+    rows of the background and of classes with a name that the detector knows are copied.
 
     Args:
         config: the run.
@@ -80,11 +80,11 @@ def initial_model(config: TrainingConfig, names: Sequence[str]) -> MaskRCNN:
 
 
 def _embedded() -> tuple[dict[str, Tensor], dict[str, dict[str, int]]]:
-    """The embedded detector's weights under the names of its network, and the row of each class in each last layer.
+    """The embedded detector's weights under the names of its network, and each class's row in each last layer.
 
-    The export keeps the names of all weights; large ones went through float16. Batch norm had been folded into the
-    convolutions before training. The box predictor still has all classes of its training, of which the graph gathers
-    the ones it reports; the mask predictor has been reduced to these.
+    The export keeps the names of all weights, and stores large ones as float16. Batch norm was folded into the
+    convolutions before training. The box predictor has all classes of the training, from which the graph selects those
+    that it reports; the mask predictor has only these.
     """
     import json
 

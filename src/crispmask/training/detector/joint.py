@@ -1,4 +1,4 @@
-"""Mask head and CRF trained together: the heads' masks go through a `CRFLayer`, and the loss is on what comes out.
+"""Mask head and CRF trained together: the mask head's logits go through a `CRFLayer`, whose output has a loss.
 
 S. Zheng et al., "Conditional Random Fields as Recurrent Neural Networks", ICCV 2015, for the instances of a Mask R-CNN.
 """
@@ -24,30 +24,30 @@ from crispmask.training.detector.checkpoint import read_checkpoint
 LOSS = "loss_mask_crf"
 PREFIX = "crf."  # of the CRF's entries in the network's state
 
-# Proposals whose masks go through the CRF, per step: more cost time and show the same objects again.
+# Most proposals whose masks go through the CRF in a step: more take time and show the same objects again.
 _MOST = 16
 # Cells around the 28 of a box in which the CRF may grow the mask; 1/7 of a side, about the context that `refine` takes.
 _MARGIN = 4
 
 
 def attach_crf(model: MaskRCNN, iterations: int) -> None:
-    """Give a Mask R-CNN a CRF, as its submodule ``crf``, and in training one more loss, ``loss_mask_crf``.
+    """Add a CRF to a Mask R-CNN, as its submodule ``crf``, and one more loss in training, ``loss_mask_crf``.
 
-    The network's other losses, the one of the plain masks among them, stay; so does what it detects.
+    The other losses stay, among them that of the masks before the CRF. What the network detects does not change.
 
     Args:
         model: any torchvision `MaskRCNN`.
         iterations: mean-field updates.
     """
     model.crf = _JointCRF(replace(CRFParams(), iterations=iterations))
-    # Hooks as bound methods: a deep copy of the network has hooks into its own CRF.
+    # Bound methods as hooks: those of a deep copy of the network call the copy's own CRF.
     model.roi_heads.mask_roi_pool.register_forward_pre_hook(model.crf.note_boxes)
     model.roi_heads.mask_predictor.register_forward_hook(model.crf.note_logits)
     model.register_forward_hook(model.crf.add_loss)
 
 
 def learnt_params(checkpoint: Path) -> CRFParams | None:
-    """The parameters of the CRF that was trained with a checkpoint's averaged weights; None if there was none.
+    """The parameters of the CRF in a checkpoint's averaged weights; None if the run had no CRF.
 
     Raises:
         ModelError: a file that is no checkpoint of `crispmask train`.
@@ -63,11 +63,11 @@ def learnt_params(checkpoint: Path) -> CRFParams | None:
 
 
 class _JointCRF(nn.Module):
-    """The CRF of the objects in their boxes.
+    """The CRF on the boxes of the objects.
 
-    It sees each box as a grid of the mask head's cells with a margin, the colours averaged over each cell. theta_alpha
-    is a multiple of the root of the box's area, as in `refine` with ``theta_alpha_scale="instance"``; theta_gamma
-    counts steps of the grid that the CRF runs on: cells here, pixels there.
+    Each box is a grid of the mask head's cells with a margin, with the colours averaged over each cell. theta_alpha is
+    a multiple of the square root of the box's area, as in `refine` with ``theta_alpha_scale="instance"``. theta_gamma
+    is in steps of the CRF's grid: cells here, pixels in `refine`.
     """
 
     def __init__(self, start: CRFParams) -> None:
@@ -115,7 +115,7 @@ class _JointCRF(nn.Module):
             found, first = found[chosen - first].detach(), first + len(found)
             if not len(found):
                 continue
-            # What the network matched each proposal with, as it does: by the largest overlap.
+            # The object that the network matched each proposal with: the one of the highest IoU.
             match = box_iou(target["boxes"], found).argmax(0)
             odds.append(logits[chosen, target["labels"][match]].float())
             cell = (found[:, 2:] - found[:, :2]) / side
@@ -126,7 +126,7 @@ class _JointCRF(nn.Module):
             truth.append(roi_align(masks, torch.cat([match[:, None].to(window), window], 1), **options)[:, 0])
             inside.append(_inside(window, options["output_size"], image.shape[1:]))
             spacing.append(cell.flip(1) / (cell.prod(1, keepdim=True).sqrt() * side))
-        if not odds:  # no object in these photos; every parameter still gets its gradient
+        if not odds:  # no object in these images: a loss of zero, so that every parameter gets a gradient
             return 0 * (logits.sum() + sum(parameter.sum() for parameter in self.parameters()))
         sure = math.log(self.start.confidence / (1 - self.start.confidence))
         energies = -F.pad(torch.cat(odds).clamp(-sure, sure), (_MARGIN,) * 4, value=-sure)
@@ -143,7 +143,7 @@ def _lab(colours: Tensor) -> Tensor:
 
 
 def _inside(windows: Tensor, size: int, image_size: torch.Size) -> Tensor:
-    """Which cells of windows (R, 4) have their centres within the image: bool (R, size, size)."""
+    """Whether the centre of each cell of windows (R, 4) lies in the image: bool (R, size, size)."""
     centres = (torch.arange(size, device=windows.device) + 0.5) / size
     x, y = (windows[:, k, None] + centres * (windows[:, k + 2] - windows[:, k])[:, None] for k in (0, 1))
     height, width = image_size

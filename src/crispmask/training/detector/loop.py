@@ -20,7 +20,7 @@ from crispmask.detectors.networks import check_device, locate_in_float32
 from crispmask.errors import CrispmaskError, DataError, ModelError
 from crispmask.training.detector.checkpoint import read_checkpoint, write_checkpoint
 from crispmask.training.detector.config import TrainingConfig
-from crispmask.training.detector.data import Photo, TrainingData, TrainingSet
+from crispmask.training.detector.data import AnnotatedImage, TrainingData, TrainingSet
 from crispmask.training.detector.hardware import accelerator_for
 from crispmask.training.detector.history import LOG, VALIDATION, Table, draw_curves
 from crispmask.training.detector.init import initial_model
@@ -43,40 +43,40 @@ def train(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Path:
-    """Train, or go on where the checkpoint in `output` stopped; alone, or as one of ``torchrun``'s processes.
+    """Train, or resume from the checkpoint in `output`; as a single process, or as one of those of ``torchrun``.
 
     Args:
-        data: annotated photos.
+        data: annotated images.
         output: folder of the checkpoints, the tables and the curves.
-        config: the run. With the same one, a resumed run equals an undisturbed one bit for bit on the CPU; another
-            number of steps lengthens or shortens it.
+        config: the run's configuration. On the CPU, a run that is resumed with the same one gives the same weights,
+            bit for bit, as one without interruption. The number of steps may be changed.
         focus: class names that the model is for; None means all.
-        validation: photos on which the mask AP decides which weights are best, and when to stop.
+        validation: images whose mask AP decides which weights are kept as the best, and when to stop.
         device: torch device.
-        workers: loader processes of each process.
+        workers: processes that load images, for each training process.
         save_every: steps between checkpoints.
-        on_step: called after each step with its number (from 1) and its losses, the mean over all processes.
+        on_step: called after each step with its number (from 1) and its losses, averaged over all processes.
         on_evaluation: called after each evaluation with the step and the AP as `Validation.score` gives them.
 
     Returns:
-        The checkpoint with the weights to use: ``best.pt`` where there is a validation set, else ``checkpoint.pt``.
+        The checkpoint with the weights to use: ``best.pt`` if there is a validation set, else ``checkpoint.pt``.
 
     Raises:
-        DataError: annotations or photos that cannot be used; missing photos are found before the first step.
-        ImageError: a photo that cannot be decoded.
+        DataError: annotations or images that cannot be used; missing images are found before the first step.
+        ImageError: a image that cannot be decoded.
         ModelError: a checkpoint of other classes or of another network, weights that cannot be fetched, or a loss
             that diverged.
         ParamsError: a device or a precision that torch cannot use, or a batch that the processes cannot share.
     """
     where = check_device(device)
     labels = set(data.labels_of(focus))
-    _check_files(data.photos)
+    _check_files(data.images)
     accelerator = accelerator_for(where, config.precision, config.batch_size)
     output.mkdir(parents=True, exist_ok=True)
     run = _Run(data, config, accelerator, output)
     step = run.step
     tables = {name: Table(output / name, step) for name in (LOG, VALIDATION)} if accelerator.is_main_process else {}
-    loader = _loader(data.photos, labels, config, accelerator, step, workers)
+    loader = _loader(data.images, labels, config, accelerator, step, workers)
     for batch in () if run.stalled else loader:
         if isinstance(batch, CrispmaskError):
             raise batch
@@ -103,14 +103,14 @@ def train(
 
 
 class _Run:
-    """The state of a run, and what moves it."""
+    """The state of a run: network, moving average, optimiser, step and evaluations."""
 
     def __init__(self, data: TrainingData, config: TrainingConfig, accelerator: Accelerator, output: Path) -> None:
         self.config, self.names, self.accelerator, self.output = config, data.names, accelerator, output
         self.step = 0
         self.evaluations: list[list[float]] = []  # step and AP
         torch.manual_seed(config.seed)
-        with accelerator.main_process_first():  # one of them fetches the weights
+        with accelerator.main_process_first():  # which fetches the weights for all
             model = initial_model(config, data.names)
         if config.crf:
             attach_crf(model, config.crf_iterations)
@@ -125,7 +125,7 @@ class _Run:
             accelerator.scaler.load_state_dict(state["scaler"])
         self.network.train()
         for module in self.model.modules():
-            if isinstance(module, nn.BatchNorm2d):  # the statistics of a few photos are noise
+            if isinstance(module, nn.BatchNorm2d):  # the statistics of a few images are noise
                 module.eval()
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -146,16 +146,16 @@ class _Run:
 
     @property
     def stalled(self) -> bool:
-        """Whether the AP has not risen for as many evaluations as the patience allows."""
+        """Whether the last `config.patience` evaluations have not raised the AP."""
         scores = [ap for _, ap in self.evaluations]
         return 0 < self.config.patience <= len(scores) - 1 - scores.index(max(scores)) if scores else False
 
     def advance(self, images: tuple, targets: tuple) -> dict[str, float]:
-        """One step; gives the losses."""
+        """Make one step; returns the losses by name."""
         config, accelerator, device = self.config, self.accelerator, self.accelerator.device
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * config.rate(self.step)
-        # The proposal samplers draw from it; every process its own.
+        # The seed of the proposal samplers, which differs from process to process.
         torch.manual_seed(config.seed * 1_000_003 + self.step + (accelerator.process_index << 40))
         losses = self.network(
             [image.to(device) for image in images], [{k: v.to(device) for k, v in t.items()} for t in targets]
@@ -174,7 +174,7 @@ class _Run:
         return {name: round(value, 4) for name, value in zip(losses, values, strict=True)}
 
     def evaluate(self, validation: Validation) -> dict[str, float]:
-        """AP of the averaged weights; the best ones so far are kept."""
+        """AP of the averaged weights, which are written to ``best.pt`` if it is the highest so far."""
         accelerator = self.accelerator
         share = list(validation.dataset.images)[accelerator.process_index :: accelerator.num_processes]
         results = gather_object(validation.detections(self.average.module, share, accelerator.device))
@@ -205,12 +205,17 @@ class _Run:
 
 
 def _loader(
-    photos: list[Photo], labels: set[int], config: TrainingConfig, accelerator: Accelerator, step: int, workers: int
+    images: list[AnnotatedImage],
+    labels: set[int],
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    step: int,
+    workers: int,
 ) -> DataLoader:
-    """Batches of this process from a step on."""
+    """Batches of this process, from `step` on."""
     items = config.steps * config.batch_size
     samples = TrainingSet(
-        photos, seed=config.seed, batch_size=config.batch_size, size=config.size, length=items, focus=labels
+        images, seed=config.seed, batch_size=config.batch_size, size=config.size, length=items, focus=labels
     )
     share = config.batch_size // accelerator.num_processes
     return DataLoader(
@@ -223,10 +228,10 @@ def _loader(
 
 
 class _Share(Dataset):
-    """The samples of one process: of every step's batch, `size` from `first` on, beginning at a step.
+    """The samples of one process: `size` from `first` on of every step's batch, beginning with a step.
 
-    Together the processes see the samples of a single one, in its order. A sample that cannot be made is its error,
-    which torch would wrap in a traceback.
+    All processes together use the same samples in the same steps as a single process. Where a sample cannot be made,
+    the item is the error itself, because torch would wrap it in a traceback.
     """
 
     def __init__(self, samples: TrainingSet, step: int, batch_size: int, first: int, size: int) -> None:
@@ -236,7 +241,7 @@ class _Share(Dataset):
         return max(0, len(self.samples) // self.batch_size - self.step) * self.size
 
     def index(self, k: int) -> int:
-        """Number in the whole run of this process's sample k."""
+        """Number, within the whole run, of this process's sample k."""
         step, place = divmod(k, self.size)
         return (self.step + step) * self.batch_size + self.first + place
 
@@ -252,10 +257,10 @@ def _collate(batch: list[Any]) -> tuple | CrispmaskError:
     return errors[0] if errors else tuple(zip(*batch, strict=True))
 
 
-def _check_files(photos: list[Photo]) -> None:
-    missing = [photo.path for photo in photos if not photo.path.is_file()]
+def _check_files(images: list[AnnotatedImage]) -> None:
+    missing = [image.path for image in images if not image.path.is_file()]
     if missing:
-        raise DataError(f"{missing[0]} does not exist ({len(missing)} of {len(photos)} annotated photos are missing)")
+        raise DataError(f"{missing[0]} does not exist ({len(missing)} of {len(images)} annotated images are missing)")
 
 
 def parameter_groups(model: torch.nn.Module, config: TrainingConfig) -> list[dict]:

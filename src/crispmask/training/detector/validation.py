@@ -1,4 +1,4 @@
-"""Mask AP of the network in training, on photos that it does not learn from."""
+"""Mask AP of the network during training, on images that it is not trained on."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from crispmask.training.detector.inference import SIZE_DIVISOR, InferenceNetwork
 
 @dataclass(frozen=True)
 class Validation:
-    """Annotated photos to evaluate on, and the classes that count.
+    """Annotated images to evaluate on, and the classes that are evaluated.
 
     Attributes:
         dataset: the annotations.
-        folder: of the photos.
+        folder: of the images.
         labels: label of the network by category id of the data set.
     """
 
@@ -41,12 +41,12 @@ class Validation:
 
         Args:
             annotations: COCO annotation file.
-            folder: of its photos.
+            folder: of its images.
             names: the network's classes; label k is ``names[k - 1]``.
-            focus: those of them that count; None means all.
+            focus: the classes that are evaluated; None means all.
 
         Raises:
-            DataError: a file that breaks the format, missing photos, or no object of the classes that count.
+            DataError: a file that breaks the format, missing images, or no object of the classes that are evaluated.
         """
         dataset = CocoDataset.from_file(annotations)
         wanted = {name: names.index(name) + 1 for name in focus or names if name in names}
@@ -55,7 +55,7 @@ class Validation:
             folder / info.file_name for info in dataset.images.values() if not (folder / info.file_name).is_file()
         ]
         if missing:
-            raise DataError(f"{missing[0]} does not exist ({len(missing)} photos of {annotations} are missing)")
+            raise DataError(f"{missing[0]} does not exist ({len(missing)} images of {annotations} are missing)")
         if not any(
             a["category_id"] in labels and not a["iscrowd"] for found in dataset.annotations.values() for a in found
         ):
@@ -65,7 +65,7 @@ class Validation:
         return cls(dataset, folder, labels)
 
     def detections(self, model: MaskRCNN, images: Iterable[int], device: torch.device) -> list[dict[str, Any]]:
-        """COCO results of a network on some images; it sees them as the exported file will.
+        """COCO results of a network on some images, which are scaled and padded as for the exported file.
 
         Args:
             model: on `device`; it is not changed.
@@ -84,8 +84,8 @@ class Validation:
         ids = np.array([0, *self.labels], np.int64)
         results = []
         for key in images:
-            photo = read_image(self.folder / self.dataset.images[key].file_name)
-            results += instances_to_results(detect(photo, run, ids, min_size, max_size, SIZE_DIVISOR), key)
+            image = read_image(self.folder / self.dataset.images[key].file_name)
+            results += instances_to_results(detect(image, run, ids, min_size, max_size, SIZE_DIVISOR), key)
         return results
 
     def score(self, results: list[dict[str, Any]]) -> dict[str, float]:
