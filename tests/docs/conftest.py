@@ -83,11 +83,11 @@ def prepared(tmp_path_factory, detect) -> Path:
         before += instances_to_results(found, image_id)
         after += instances_to_results(crispmask.refine(image, found), image_id)
     before, after = ([r for r in records if r["score"] > 0.4] for records in (before, after))
-    surest = {r["image_id"]: r for r in sorted(after, key=lambda r: r["score"])}
-    assert len(surest) == len(images)
+    highest = {r["image_id"]: r for r in sorted(after, key=lambda r: r["score"])}
+    assert len(highest) == len(images)
     objects = [
         {**{k: v for k, v in record.items() if k != "score"}, "id": k, "iscrowd": 0}
-        for k, record in enumerate(surest.values(), 1)
+        for k, record in enumerate(highest.values(), 1)
     ]
     for name in (*ANNOTATIONS, "images"):
         labels = [] if name == "images" else objects
