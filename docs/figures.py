@@ -12,7 +12,7 @@ from crispmask.app.work import heat_map
 from crispmask.draw import draw_instances, edge_zoom
 from crispmask.refinement import default_params, refine_instances
 from crispmask.refinement.unary import soften
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -35,7 +35,7 @@ def with_probability(instances: Instances, change) -> Instances:  # type: ignore
 
 def main() -> None:
     """Write the pictures."""
-    detector, photos = load_detector(), {p.stem: read_image(p) for p in sample_photos()}
+    detector, photos = load_detector(), {p.stem: read_image(p) for p in sample_images()}
     image = photos["astronaut"]
     found = detector(image)
     before = found[found.scores >= 0.7]

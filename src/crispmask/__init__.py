@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crispmask.image import read_image
     from crispmask.instances import Instances, Window
     from crispmask.params import CRFParams
+    from crispmask.pipeline import Segmenter, segment
     from crispmask.refinement import LearnedParams, explain, refine
 
 _HOME = {
@@ -30,12 +31,14 @@ _HOME = {
     "Instances": "crispmask.instances",
     "LearnedParams": "crispmask.refinement",
     "Kernel": "crispmask.crf",
+    "Segmenter": "crispmask.pipeline",
     "Window": "crispmask.instances",
     "evaluate": "crispmask.evaluation",
     "explain": "crispmask.refinement.masks",
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
     "refine": "crispmask.refinement.masks",
+    "segment": "crispmask.pipeline",
     "show": "crispmask.draw",
 }
 
@@ -48,6 +51,7 @@ __all__ = [
     "Instances",
     "Kernel",
     "LearnedParams",
+    "Segmenter",
     "Window",
     "__version__",
     "evaluate",
@@ -55,6 +59,7 @@ __all__ = [
     "load_detector",
     "read_image",
     "refine",
+    "segment",
     "show",
 ]
 

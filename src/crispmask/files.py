@@ -170,6 +170,23 @@ def _is_at(file: int, path: Path) -> bool:
         return False
 
 
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], named: Mapping[str, str] | None = None) -> str | None:
+    """What differs between the settings of two runs, in words; None where they are the same.
+
+    Args:
+        old: of the earlier run, as read from JSON.
+        new: of the later run.
+        named: what to say of a setting instead of its two values, where these say nothing to a reader.
+    """
+    new = json.loads(json.dumps(dict(new)))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if not changed:
+        return None
+    key = changed[0]
+    what = (named or {}).get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
+    return what + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
+
+
 def refuse_other_settings(
     where: object, old: Mapping[str, Any], new: Mapping[str, Any], named: Mapping[str, str] | None = None
 ) -> None:
@@ -177,20 +194,14 @@ def refuse_other_settings(
 
     Args:
         where: the file or folder that holds the unfinished work.
-        old: settings that it was begun with, as read from JSON.
-        new: settings of the run that would go on.
-        named: what to say of a setting instead of its two values, where these say nothing to a reader.
+        old, new, named: as for `difference`.
 
     Raises:
         ParamsError: with the first setting that differs.
     """
-    new = json.loads(json.dumps(dict(new)))
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if changed:
-        key = changed[0]
-        what = (named or {}).get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    what = difference(old, new, named)
+    if what is not None:
         raise ParamsError(
-            f"{where} holds an unfinished run with other settings ({what}{more}): repeat the command "
-            "that began it, choose another output, or begin anew with --restart"
+            f"{where} holds an unfinished run with other settings ({what}): repeat the command that began it, choose "
+            "another output, or begin anew with --restart"
         )

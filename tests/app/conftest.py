@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 pytest.importorskip("gradio", reason="the extra 'app' is not installed")
 
@@ -45,7 +45,7 @@ def server() -> str:
 @pytest.fixture(scope="session")
 def image() -> bytes:
     """A sample image of a person, as a JPEG file."""
-    return next(p for p in sample_photos() if p.stem == "astronaut").read_bytes()
+    return next(p for p in sample_images() if p.stem == "astronaut").read_bytes()
 
 
 @pytest.fixture(scope="session")

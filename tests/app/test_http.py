@@ -15,9 +15,9 @@ from PIL import Image
 
 from crispmask import CRFParams, load_detector, read_image, refine
 from crispmask.coco import results_to_instances
-from crispmask.pipeline import Settings, process
+from crispmask.pipeline import Settings, segment_image
 from crispmask.refinement.sketch import mask_from_box
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 JSON = {"content-type": "application/json"}
 
@@ -49,12 +49,12 @@ def bomb(width: int, height: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    return read_image(next(p for p in sample_photos() if p.stem == "astronaut"))
+    return read_image(next(p for p in sample_images() if p.stem == "astronaut"))
 
 
 def test_segment_gives_what_python_gives(server, image, pixels):
     answer = post(server, "segment", {"image": image}, params='{"theta_beta": 4}').json()
-    _, after = process(pixels, load_detector(), Settings(CRFParams(theta_beta=4)))
+    after = segment_image(pixels, load_detector(), Settings(CRFParams(theta_beta=4))).after
     found = results_to_instances(answer["after"], *pixels.shape[:2])
     np.testing.assert_array_equal(found.masks(), after.masks())
     assert {record["category"] for record in answer["before"]} == {"person"}

@@ -11,10 +11,10 @@ from PIL import Image
 
 from crispmask import CRFParams, read_image, refine
 from crispmask.app.controls import RANGES
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 pytestmark = pytest.mark.needs("chromium")
-IMAGE = next(p for p in sample_photos() if p.stem == "astronaut")
+IMAGE = next(p for p in sample_images() if p.stem == "astronaut")
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from PIL import Image
 
+from crispmask.coco import read_results
 from crispmask.image import read_image
 from crispmask.instances import Instances
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 
 def test_demo(invoke, detector, tmp_path):
@@ -12,10 +13,28 @@ def test_demo(invoke, detector, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stdout.count("found person (80%)") == 2
     for name in ("astronaut", "grace_hopper"):
-        path = tmp_path / "demo" / "pictures" / f"{name}.png"
+        path = tmp_path / "demo" / "pictures" / f"{name}.jpg"
         assert str(path) in result.stdout
         with Image.open(path) as picture:
             assert picture.width > 1000
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
+        "images",
+        "images.json",
+        "pictures",
+        "provenance.json",
+        "results.json",
+        "results_before.json",
+    ]
+    assert invoke("demo", "-o", tmp_path / "demo").exit_code == 0  # again
+
+
+def test_what_the_demo_leaves_can_be_refined(invoke, detector, tmp_path):
+    demo = tmp_path / "demo"
+    invoke("demo", "-o", demo)
+    command = ("refine", demo / "results_before.json", "--images", demo / "images", "-o", tmp_path / "again.json")
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert read_results(tmp_path / "again.json") == read_results(demo / "results.json")
 
 
 def test_nothing_found(invoke, detector, tmp_path, monkeypatch):
@@ -25,8 +44,8 @@ def test_nothing_found(invoke, detector, tmp_path, monkeypatch):
     assert result.stdout.count("found nothing") == 2
 
 
-def test_samples_are_small_photos_of_known_origin():
-    photos = sample_photos()
+def test_samples_are_small_images_of_known_origin():
+    photos = sample_images()
     assert [photo.name for photo in photos] == ["astronaut.jpg", "grace_hopper.jpg"]
     origins = (photos[0].parent / "LICENSES.md").read_text(encoding="utf-8")
     for photo in photos:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from crispmask.coco import mask_to_rle, read_results
 from crispmask.evaluation import average_precision
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 FEW = ("--iterations", 1)  # these tests are about files
 
@@ -31,7 +31,7 @@ def set_of_two(tmp_path) -> Path:
 def test_a_results_file(invoke, set_of_two):
     result = invoke("refine", set_of_two / "r.json", "--images", set_of_two, "-o", set_of_two / "out.json", *FEW)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("2 objects in 2 photos, ")
+    assert result.stdout.startswith("2 objects in 2 images, ")
     assert f"Results    {set_of_two / 'out.json'}" in result.stdout
     assert result.stderr == ""
     assert len(read_results(set_of_two / "out.json")) == 2
@@ -62,7 +62,7 @@ def test_a_bad_record(invoke, refused, set_of_two):
     result = invoke(*command, "--skip-bad")
     assert result.exit_code == 1
     assert result.stderr == f"Error: {reason}\n"
-    assert "1 object in 1 photo" in result.stdout
+    assert "1 object in 1 image" in result.stdout
     assert "1 of 2 results could not be used." in result.stdout
     assert [r["image_id"] for r in read_results(set_of_two / "out.json")] == [2]
 
@@ -103,20 +103,20 @@ def test_interrupted_and_continued(invoke, set_of_two, monkeypatch):
         patch.setattr(results, "read_sized", interrupting)
         stopped = invoke(*command)
     assert stopped.exit_code == 130
-    assert stopped.stderr == "Interrupted: the same command goes on from here.\n"
+    assert stopped.stderr == "Interrupted: the same command continues from here.\n"
     resumed = invoke(*command)
-    assert resumed.stderr == "Going on with an interrupted run, which had finished 1 of 2 objects.\n"
+    assert resumed.stderr == "Continuing an interrupted run, which had finished 1 of 2 objects.\n"
     assert (set_of_two / "out.json").read_bytes() == expected
 
 
 def test_what_segment_writes_refined_equals_what_it_refines(invoke, detector, tmp_path):
     """The same masks by both ways, but for what a mask as run lengths has lost: its probabilities."""
-    folder = sample_photos()[0].parent
+    folder = sample_images()[0].parent
     assert invoke("segment", folder, "-o", tmp_path / "seg", "--no-pictures", *FEW).exit_code == 0
     before = tmp_path / "seg" / "results_before.json"
     result = invoke("refine", before, "--images", folder, "-o", tmp_path / "refined.json", *FEW)
     assert result.exit_code == 0, result.output
-    assert f"Photos named by {tmp_path / 'seg' / 'images.json'}" in result.stdout
+    assert f"Images named by {tmp_path / 'seg' / 'images.json'}" in result.stdout
     # The fake detector's masks are binary.
     assert read_results(tmp_path / "refined.json") == read_results(tmp_path / "seg" / "results.json")
     found = json.loads((tmp_path / "refined.provenance.json").read_text())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 from crispmask.cli.crf import read_params
 from crispmask.coco import CocoDataset, read_results
 from crispmask.errors import ParamsError
+from crispmask.files import locked
 from crispmask.params import CRFParams
 from crispmask.refinement import default_params
 
@@ -57,7 +59,7 @@ def files(folder: Path) -> list[str]:
 def test_a_photo(invoke, detector, tmp_path):
     result = invoke("segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("1 object in 1 photo, ")
+    assert result.stdout.startswith("1 object in 1 image, ")
     assert f"Masks      {tmp_path / 'out' / 'results.json'}" in result.stdout
     assert result.stderr == ""
     assert files(tmp_path / "out") == [
@@ -71,30 +73,66 @@ def test_a_photo(invoke, detector, tmp_path):
 
 def test_options_reach_the_run(invoke, detector, tmp_path):
     source, out = photo(tmp_path / "a.png"), tmp_path / "out"
-    assert invoke("segment", source, "-o", out, "--score", 0.81, "--no-pictures").exit_code == 0
+
+    def run(*options: object) -> tuple[bytes, bytes]:
+        result = invoke("segment", source, "-o", out, "--overwrite", *options)
+        assert result.exit_code == 0, result.output
+        return (out / "results_before.json").read_bytes(), (out / "results.json").read_bytes()
+
+    run("--score", 0.81, "--no-pictures")
     assert read_results(out / "results.json") == []
     assert "pictures" not in files(out)
-    invoke("segment", source, "-o", out, "--no-refine")
-    assert (out / "results.json").read_bytes() == (out / "results_before.json").read_bytes()
-    invoke(
-        "segment",
-        source,
-        "-o",
-        out,
-        "--params",
-        "fixed",
-        "--bilateral-weight",
-        0,
-        "--smoothness-weight",
-        0,
-        "--smoothing",
-        0,
+    before, after = run("--no-refine")
+    assert before == after
+    fixed = ("--params", "fixed", "--bilateral-weight", 0, "--smoothing", 0, "--smoothness-weight")
+    before, after = run(*fixed, 0)
+    assert before == after
+    before, after = run(*fixed, 50, "--iterations", 3, "--threads", 1)
+    assert before != after
+
+
+def test_results_of_another_run(invoke, refused, detector, tmp_path):
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "b.png")
+    out = tmp_path / "out"
+    assert invoke("segment", tmp_path / "*.png", "-o", out).exit_code == 0
+    sentence = refused("segment", tmp_path / "a.png", "-o", out)
+    assert sentence.startswith(f"{out} holds the results of another run (sources was [")
+    assert sentence.endswith("choose another folder, or add --overwrite, which removes them first")
+    assert files(out / "pictures") == ["a.jpg", "b.jpg"]
+    assert invoke("segment", tmp_path / "a.png", "-o", out, "--overwrite").exit_code == 0
+    assert files(out / "pictures") == ["a.jpg"]
+
+
+def test_nothing_found_says_what_was_looked_for(invoke, detector, tmp_path):
+    result = invoke("segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out", "--score", 0.9)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("0 objects in 1 image, ")
+    assert lines[1] == (
+        "The detector looks for person, with a score of 0.9 or more: lower --score, or choose another --detector."
     )
-    assert (out / "results.json").read_bytes() == (out / "results_before.json").read_bytes()
-    invoke(
-        "segment", source, "-o", out, "--params", "fixed", "--smoothness-weight", 50, "--iterations", 3, "--threads", 1
-    )
-    assert (out / "results.json").read_bytes() != (out / "results_before.json").read_bytes()
+
+
+def test_files_that_were_not_or_not_wholly_read(invoke, detector, tmp_path):
+    photo(tmp_path / "a.png")
+    for name in ("x.heic", "y.HEIC", "z.nef"):
+        (tmp_path / name).touch()
+    frames = [Image.new("RGB", (60, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    result = invoke("segment", tmp_path, "-o", tmp_path / "out", "--no-pictures")
+    assert result.exit_code == 0, result.output
+    assert "2 objects in 2 images" in result.stdout
+    assert (
+        "Left out, since their format cannot be read: 2 .heic (x.heic, y.HEIC): pip install pillow-heif, and crispmask "
+        "reads HEIC; 1 .nef (z.nef): convert them to JPEG, PNG or TIFF.\n"
+    ) in result.stdout
+    assert "Only the first frame or page was used of 1 file with several: moving.gif.\n" in result.stdout
+
+
+def test_two_runs_into_one_folder(refused, detector, tmp_path):
+    with locked(tmp_path / "out"):
+        sentence = refused("segment", photo(tmp_path / "a.png"), "-o", tmp_path / "out")
+    assert sentence.startswith(f"{tmp_path / 'out'} is in use by process {os.getpid()} on ")
 
 
 @pytest.mark.parametrize(
@@ -120,8 +158,8 @@ def test_a_bad_photo_among_good_ones(invoke, detector, tmp_path):
     photo(tmp_path / "c.png")
     result = invoke("segment", tmp_path / "*.png", tmp_path / "gone.jpg", "-o", tmp_path / "out")
     assert result.exit_code == 1
-    assert "2 objects in 2 photos" in result.stdout
-    assert "2 of 4 photos could not be used." in result.stdout
+    assert "2 objects in 2 images" in result.stdout
+    assert "2 of 4 images could not be used." in result.stdout
     assert [line.split(" ", 2)[:2] for line in result.stderr.splitlines()] == [
         ["Error:", str(tmp_path / "b.png")],
         ["Error:", str(tmp_path / "gone.jpg")],
@@ -228,19 +266,20 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return type(detector)()(image)
 
-    interrupting.checksum, interrupting.categories = detector.checksum, detector.categories
+    for name in ("name", "checksum", "categories"):
+        setattr(interrupting, name, getattr(detector, name))
     out, source = tmp_path / "out", tmp_path / "*.png"
     with monkeypatch.context() as patch:
         patch.setattr("crispmask.detectors.load_detector", lambda name, **options: interrupting)
         stopped = invoke("segment", source, "-o", out)
     assert stopped.exit_code == 130
-    assert stopped.stderr == "Interrupted: the same command goes on from here.\n"
+    assert stopped.stderr == "Interrupted: the same command continues from here.\n"
     refused = invoke("segment", source, "-o", out, "--score", 0.1)
     assert refused.exit_code == 1
     assert "score was 0.7, is 0.1" in refused.stderr
     resumed = invoke("segment", source, "-o", out)
     assert resumed.exit_code == 0
-    assert resumed.stderr == "Going on with an interrupted run, which had finished 2 of 3 photos.\n"
+    assert resumed.stderr == "Continuing an interrupted run, which had finished 2 of 3 images.\n"
     invoke("segment", source, "-o", tmp_path / "undisturbed")
     assert files(out) == files(tmp_path / "undisturbed")
     for name in files(out):
@@ -280,9 +319,9 @@ def test_a_model_that_is_none(tmp_path):
 
 
 def test_the_embedded_detector_end_to_end(tmp_path):
-    from crispmask.samples import sample_photos
+    from crispmask.samples import sample_images
 
-    done = run("segment", sample_photos()[0].parent, "-o", tmp_path / "out", "--threads", "1")
+    done = run("segment", sample_images()[0].parent, "-o", tmp_path / "out", "--threads", "1")
     assert done.returncode == 0, done.stderr
     found = {r["image_id"] for r in read_results(tmp_path / "out" / "results.json")}
     assert found == {1, 2}

@@ -20,7 +20,7 @@ from crispmask.detectors.torchvision import detections  # noqa: E402
 from crispmask.detectors.weights import NAMES  # noqa: E402
 from crispmask.errors import ModelError, ParamsError  # noqa: E402
 from crispmask.image import read_image  # noqa: E402
-from crispmask.samples import sample_photos  # noqa: E402
+from crispmask.samples import sample_images  # noqa: E402
 
 # How torchvision's file of 2019 calls layers that have been renamed since.
 OLD_NAMES = {"rpn.head.conv.0.0.": "rpn.head.conv.", "roi_heads.mask_head.0.0.": "roi_heads.mask_head.mask_fcn1."}
@@ -59,7 +59,7 @@ def small(model):
 
 @pytest.fixture(scope="module")
 def photo():
-    return read_image(sample_photos()[0])
+    return read_image(sample_images()[0])
 
 
 def test_coco_weights_from_a_server(coco_state, torch_home, publish, server, tmp_path, small_canvases, photo):
@@ -71,7 +71,7 @@ def test_coco_weights_from_a_server(coco_state, torch_home, publish, server, tmp
     torch.save(old, tmp_path / "random.pth")
     published = publish(tmp_path / "random.pth")
     Path(tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "1.jpg").write_bytes(sample_photos()[0].read_bytes())
+    (tmp_path / "photos" / "1.jpg").write_bytes(sample_images()[0].read_bytes())
 
     options = ["--detector", NAMES[0], "--no-refine", "--score", "0.5", "-o", tmp_path / "out", "--batch-size", "2"]
     result = CliRunner().invoke(app, [str(word) for word in ("segment", tmp_path / "photos", *options)])

@@ -21,7 +21,7 @@ from PIL import Image
 import crispmask
 from crispmask.coco import instances_to_results, mask_to_rle, write_results
 from crispmask.formats import convert
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 ROOT = Path(__file__).parents[2]
 PHOTO_FOLDERS = (
@@ -103,7 +103,7 @@ def prepared(tmp_path_factory, detect) -> Path:
     for name in PHOTO_FOLDERS[1:]:
         shutil.copytree(photos, folder / name)
     convert(folder / "instances.json", folder / "runs/segment/predict", to="yolo")
-    shutil.copy(sample_photos()[0], folder / "photo.jpg")
+    shutil.copy(sample_images()[0], folder / "photo.jpg")
     Image.new("L", (512, 512), 255).save(folder / "mask.png")
     shutil.copy(Path(crispmask.__file__).parent / "detectors/embedded.onnx", folder / "model.onnx")
     return folder
@@ -111,7 +111,7 @@ def prepared(tmp_path_factory, detect) -> Path:
 
 def variants() -> Iterator[Image.Image]:
     """The sample photos, mirrored and brightened too, at 256 pixels."""
-    for path in sample_photos():
+    for path in sample_images():
         photo = Image.open(path).convert("RGB")
         photo.thumbnail((256, 256))
         yield photo

@@ -1,4 +1,4 @@
-"""A detector without a model, and folders of small photos."""
+"""A detector without a model, and folders of small images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crispmask.instances import Instances, Window
 
 
 class BlobDetector:
-    """Finds a soft blob in the middle of every photo, and an unsure one of another category in its corner.
+    """Finds a soft blob in the middle of every image, and an unsure one of another category in its corner.
 
     `before_call` is called with the number of each call, from 1.
     """
@@ -48,7 +48,7 @@ def blob_detector() -> type[BlobDetector]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Folder `photos` with six photos of a bright disc on noise, two of them in sub-folders."""
+    """Folder `photos` with six images of a bright disc on noise, two of them in sub-folders."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "photos"
     for k, name in enumerate(("b.png", "a.jpg", "sub/a.jpg", "sub/deep/c.png", "d.webp", "e.png")):
@@ -59,3 +59,12 @@ def photos(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.astype(np.uint8)).save(folder / name)
     return folder
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """A bright disc on noise, uint8 (60, 80, 3)."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:60, :80]
+    disc = (y - 30) ** 2 + (x - 40) ** 2 < 15**2
+    return (rng.integers(0, 60, (60, 80, 3)) + 150 * disc[..., None]).astype(np.uint8)

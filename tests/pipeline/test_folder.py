@@ -16,7 +16,7 @@ from crispmask.evaluation import average_precision
 from crispmask.files import checksum
 from crispmask.image import read_image
 from crispmask.params import CRFParams
-from crispmask.pipeline import Settings, process, segment_folder
+from crispmask.pipeline import Settings, segment_folder, segment_image
 
 NAMES = ["a.jpg", "b.png", "d.webp", "e.png", "sub/a.jpg", "sub/deep/c.png"]
 # One iteration: these tests are about files.
@@ -39,8 +39,8 @@ def truth(path: Path, photos: Path, names: list[str], categories: dict[int, str]
 
 def test_what_is_written(photos, tmp_path, blob_detector):
     steps = []
-    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, on_photo=steps.append)
-    assert (report.photos, report.resumed, report.objects, report.failures) == (6, 0, 12, ())
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, on_image=steps.append)
+    assert (report.images, report.resumed, report.objects, report.failures) == (6, 0, 12, ())
     pictures = ["a.jpg", "b.jpg", "d.jpg", "e.jpg", "sub/a.jpg", "sub/deep/c.jpg"]
     assert sorted(contents(tmp_path / "out")) == sorted(
         ["images.json", "provenance.json", "results.json", "results_before.json", *(f"pictures/{p}" for p in pictures)]
@@ -53,11 +53,12 @@ def test_what_is_written(photos, tmp_path, blob_detector):
     images = CocoDataset.from_file(tmp_path / "out" / "images.json")
     assert [(key, image.file_name) for key, image in images.images.items()] == list(enumerate(NAMES, start=1))
     assert dict(images.categories) == {1: "person", 7: "train"}
-    for file, side in (("results_before.json", 0), ("results.json", 1)):
+    for file, side in (("results_before.json", "before"), ("results.json", "after")):
         results = read_results(tmp_path / "out" / file)
         for key, image in images.images.items():
             found = results_to_instances([r for r in results if r["image_id"] == key], *image.size)
-            expected = process(read_image(photos / image.file_name), blob_detector(), SETTINGS)[side]
+            result = segment_image(read_image(photos / image.file_name), blob_detector(), SETTINGS)
+            expected = getattr(result, side)
             assert (found.masks() == expected.masks()).all()
             assert found.category_ids.tolist() == [1, 7]
 
@@ -97,7 +98,7 @@ def test_a_data_set_and_its_folder(photos, tmp_path, blob_detector):
     gt = truth(tmp_path / "gt.json", photos, NAMES[:-1], {1: "person"})
     (photos / "a.jpg").unlink()
     report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
-    assert (report.photos, report.unnamed, report.missing, report.failures) == (4, 1, 1, ())
+    assert (report.images, report.unnamed, report.missing, report.failures) == (4, 1, 1, ())
     images = CocoDataset.from_file(tmp_path / "out" / "images.json").images
     assert {key: image.file_name for key, image in images.items()} == {100 - k: NAMES[k] for k in (1, 2, 3, 4)}
 
@@ -121,15 +122,16 @@ def test_provenance(photos, tmp_path, blob_detector):
     found = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert found["detector"] == {"name": "blob", "sha256": "0" * 64}
     assert found["annotations"] == {"file": "gt.json", "sha256": checksum(gt)}
+    assert found["sources"] == [str(photos)]
     assert found["settings"] == SETTINGS.as_dict()
-    assert found["photos"] == {"segmented": 6, "unusable": 0}
+    assert found["images"] == {"segmented": 6, "unusable": 0}
     assert found["outputs"]["results.json"] == checksum(tmp_path / "out" / "results.json")
 
 
 def test_annotations_of_another_size(photos, tmp_path, blob_detector):
     gt = truth(tmp_path / "gt.json", photos, NAMES, {1: "person"}, width=999)
     report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
-    assert report.photos == 0
+    assert report.images == 0
     assert "56x44 pixels (width x height), the annotation file says 999x44" in report.failures[0].reason
     assert not (tmp_path / "out").exists()
 
@@ -140,7 +142,7 @@ def test_unreadable_photos_do_not_stop_the_others(photos, tmp_path, blob_detecto
     (photos / "e.png").write_bytes(b"")
     report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS)
     assert [failure.path.name for failure in report.failures] == ["b.png", "e.png"]
-    assert report.photos == 4
+    assert report.images == 4
     images = CocoDataset.from_file(tmp_path / "out" / "images.json").images
     # The numbers of the others do not depend on what can be read.
     assert {key: image.file_name for key, image in images.items()} == {
@@ -152,7 +154,7 @@ def test_unreadable_photos_do_not_stop_the_others(photos, tmp_path, blob_detecto
 def test_nothing_readable_writes_nothing(tmp_path, blob_detector):
     (tmp_path / "x.jpg").write_bytes(b"not a photo")
     report = segment_folder([tmp_path / "x.jpg"], tmp_path / "out", blob_detector(), SETTINGS)
-    assert report.photos == 0
+    assert report.images == 0
     assert len(report.failures) == 1
     assert not (tmp_path / "out").exists()
 
@@ -203,8 +205,8 @@ def test_interrupted_and_continued_equals_undisturbed(photos, tmp_path, blob_det
         segment_folder([photos], out, blob_detector(interrupt_at(at)), SETTINGS)
     assert not (out / "results.json").exists()
     detector, steps = blob_detector(), []
-    report = segment_folder([photos], out, detector, SETTINGS, on_photo=steps.append)
-    assert (report.photos, report.resumed, report.objects) == (6, at - 1, 12)
+    report = segment_folder([photos], out, detector, SETTINGS, on_image=steps.append)
+    assert (report.images, report.resumed, report.objects) == (6, at - 1, 12)
     assert detector.calls == 6 - (at - 1)
     assert (steps[0].done, steps[0].resumed) == (at - 1, at - 1)
     assert contents(out) == undisturbed
@@ -215,7 +217,7 @@ def test_killed_and_continued_equals_undisturbed(photos, tmp_path, blob_detector
     code = """
         import importlib.util, os, sys
         from pathlib import Path
-        from crispmask.pipeline import photo
+        from crispmask.pipeline import output
         spec = importlib.util.spec_from_file_location("fakes", sys.argv[1])
         fakes = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(fakes)
@@ -226,7 +228,7 @@ def test_killed_and_continued_equals_undisturbed(photos, tmp_path, blob_detector
             os._exit(9)
         def arm(k):
             if k == 4:
-                photo.Image.Image.save = save_half
+                output.Image.Image.save = save_half
         settings = Settings(score=0.5, params=CRFParams(iterations=1))
         segment_folder([sys.argv[2]], sys.argv[3], fakes.BlobDetector(arm), settings)
     """
@@ -270,7 +272,66 @@ def test_a_photo_that_changed_meanwhile_is_done_again(photos, tmp_path, blob_det
     Image.fromarray(image).save(photos / "b.png")
     (photos / "a.jpg").unlink()
     report = segment_folder([photos], out, blob_detector(), SETTINGS)
-    assert (report.photos, report.resumed) == (5, 1)
+    assert (report.images, report.resumed) == (5, 1)
     segment_folder([photos], tmp_path / "fresh", blob_detector(), SETTINGS)
     for file in ("results.json", "results_before.json", "images.json"):
         assert (out / file).read_bytes() == (tmp_path / "fresh" / file).read_bytes()
+
+
+def test_other_sources_do_not_continue_it(photos, tmp_path, blob_detector):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder([photos], out, blob_detector(interrupt_at(3)), SETTINGS)
+    with pytest.raises(ParamsError, match="sources was"):
+        segment_folder([photos / "a.jpg"], out, blob_detector(), SETTINGS)
+    segment_folder([photos / "a.jpg"], out, blob_detector(), SETTINGS, restart=True)
+    segment_folder([photos / "a.jpg"], tmp_path / "fresh", blob_detector(), SETTINGS)
+    assert contents(out) == contents(tmp_path / "fresh")  # the pictures of the dropped run are gone too
+
+
+def test_a_damaged_avif_does_not_stop_the_others(photos, tmp_path, blob_detector):
+    Image.open(photos / "a.jpg").save(photos / "x.avif")
+    content = bytearray((photos / "x.avif").read_bytes())
+    for place in range(content.index(b"mdat") + 4, len(content)):
+        content[place] ^= 0x5A
+    (photos / "x.avif").write_bytes(content)
+    report = segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, pictures=False)
+    assert report.images == 6
+    assert ["x.avif is damaged" in failure.reason for failure in report.failures] == [True]
+
+
+def test_one_image_that_stops_a_batch(photos, tmp_path, blob_detector):
+    """The others of its batch are in the results, and the same as one by one."""
+
+    class Batching(blob_detector):
+        def __call__(self, image: np.ndarray):
+            if image.shape[0] == 48:
+                raise DataError("too blue")
+            return super().__call__(image)
+
+        def batch(self, images: list[np.ndarray]):
+            return [self(image) for image in images]
+
+    one = segment_folder([photos], tmp_path / "one", Batching(), SETTINGS)
+    four = segment_folder([photos], tmp_path / "four", Batching(), SETTINGS, batch_size=4)
+    assert one.images == four.images == 5
+    assert one.failures == four.failures
+    assert one.failures[0].reason == "too blue"
+    assert contents(tmp_path / "one") == contents(tmp_path / "four")
+
+
+def test_a_memory_error_is_of_one_image(photos, tmp_path, blob_detector):
+    def fail(k: int) -> None:
+        if k == 2:
+            raise MemoryError
+
+    report = segment_folder([photos], tmp_path / "out", blob_detector(fail), SETTINGS)
+    assert report.images == 5
+    assert report.failures[0].reason == f"{photos / 'b.png'} does not fit into memory"
+
+
+def test_an_image_named_by_a_relative_path_must_be_annotated(photos, tmp_path, blob_detector, monkeypatch):
+    gt = truth(tmp_path / "gt.json", photos, NAMES[:-1], {1: "person"})
+    monkeypatch.chdir(photos)
+    with pytest.raises(DataError, match=r"has no image 'c\.png'"):
+        segment_folder([".", "sub/deep/c.png"], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from crispmask.errors import ParamsError
-from crispmask.pipeline.journal import Journal
+from crispmask.errors import DataError, ParamsError
+from crispmask.pipeline.journal import Journal, readable_records
 
 SETTINGS = {"detector": "x", "score": 0.5, "joint": False}
 RECORDS = [{"name": f"photo {k}.jpg", "value": [k, 0.1 * k]} for k in range(3)]
@@ -80,6 +80,34 @@ def test_remove(tmp_path):
         journal.append(RECORDS[0])
         journal.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_that_no_longer_count(tmp_path):
+    path = written(tmp_path / "j.jsonl")
+    with Journal(path, SETTINGS, usable=lambda record: record["value"][0] != 1) as journal:
+        assert list(journal) == ["photo 0.jpg", "photo 2.jpg"]
+        changed = {**RECORDS[1], "value": [7, 0]}
+        journal.append(changed)
+        assert journal["photo 1.jpg"] == changed
+    assert Journal(path, SETTINGS)["photo 1.jpg"] == changed
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[1]", b'{"value": 3}', b"3", b'{"name": ["x"]}', b"[" * 100_000])
+def test_a_damaged_line(tmp_path, line):
+    path = written(tmp_path / "j.jsonl")
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(ParamsError, match=r"j\.jsonl is damaged in line 5: remove it, or begin anew with --restart"):
+        Journal(path, SETTINGS)
+    assert [record["name"] for record in readable_records(path)][:3] == [record["name"] for record in RECORDS]
+
+
+def test_a_line_that_another_program_put_in_the_place_of_one(tmp_path):
+    path = written(tmp_path / "j.jsonl")
+    with Journal(path, SETTINGS) as journal:
+        path.write_bytes(path.read_bytes().replace(b"photo 1.jpg", b"photo 7.jpg"))
+        assert journal["photo 0.jpg"] == RECORDS[0]
+        with pytest.raises(DataError, match="changed by another program"):
+            journal["photo 1.jpg"]
 
 
 @pytest.mark.parametrize("content", [b"[]\n", b"{}\n", b"null\n", b'{"settings": 3}\n', b"\xff\xfe\n"])

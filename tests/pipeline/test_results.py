@@ -94,7 +94,7 @@ def results(tmp_path, records) -> Path:
 def test_every_record_refined_and_nothing_else_changed(results, records, coco_photos, tmp_path):
     out, steps = tmp_path / "new" / "out.json", []
     report = refine_results(results, coco_photos, out, SETTINGS, on_progress=steps.append)
-    assert (report.records, report.photos, report.resumed, report.below, report.skipped) == (12, 4, 0, 0, 0)
+    assert (report.records, report.images, report.resumed, report.below, report.skipped) == (12, 4, 0, 0, 0)
     assert [(s.done, s.total, s.resumed) for s in steps] == [(k, 12, 0) for k in (0, 3, 6, 9, 12)]
     found = json.loads(out.read_bytes())
     changed = 0
@@ -376,7 +376,7 @@ def test_records_of_one_photo(records, coco_photos):
     own = [record for record in records if record["image_id"] == 285]
     image = read_image(coco_photos / "000000000285.jpg")
     assert refine_records(image, own, SETTINGS, threads=1) == refine_records(image, own, SETTINGS, threads=2)
-    assert refine_records(image, [], SETTINGS) == []
+    assert refine_records(image, [], SETTINGS) == ([], ())
     with pytest.raises(DataError, match="result 1"):
         refine_records(image, [own[0], {**own[1], "segmentation": []}], SETTINGS)
 
@@ -424,3 +424,31 @@ def test_killed_at_random_moments(records, coco_photos, tmp_path):
     for name in ("out.json", "out.provenance.json"):
         assert (out.parent / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert sorted(p.name for p in out.parent.iterdir()) == ["out.json", "out.provenance.json"]
+
+
+def test_an_image_with_many_objects_is_done_in_pieces(records, coco_photos, tmp_path, monkeypatch):
+    """So that an interruption waits for one piece, and keeps the others."""
+    own = [record for record in records if record["image_id"] == 139] * 4
+    results = write(tmp_path / "r.json", own)
+    refine_results(results, coco_photos, tmp_path / "whole.json", SETTINGS)
+    monkeypatch.setattr("crispmask.pipeline.results.PIECE", 5)
+    with pytest.raises(Stop):
+        refine_results(results, coco_photos, tmp_path / "out.json", SETTINGS, threads=1, on_progress=stopped_after(1))
+    steps = []
+    report = refine_results(results, coco_photos, tmp_path / "out.json", SETTINGS, threads=1, on_progress=steps.append)
+    assert report.resumed == 5
+    assert [step.done for step in steps] == [5, 10, 12]
+    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    joint = Settings(score=0, params=SETTINGS.params, joint=True)
+    refine_results(results, coco_photos, tmp_path / "joint.json", joint, on_progress=steps.append)
+    assert [step.done for step in steps[3:]] == [0, 12]
+
+
+def test_two_runs_into_one_output(results, coco_photos, tmp_path):
+    out = tmp_path / "out.json"
+
+    def second(step) -> None:
+        with pytest.raises(DataError, match=r"out\.json\.unfinished is in use by process"):
+            refine_results(results, coco_photos, out, SETTINGS)
+
+    assert refine_results(results, coco_photos, out, SETTINGS, on_progress=second).records == 12

@@ -20,7 +20,7 @@ from crispmask.errors import CrispmaskError
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.refinement.sketch import mask_from_box, mask_from_scribbles
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 ALL = "all"
 
@@ -49,7 +49,7 @@ class Actions:
     @_refusing
     def open(self, source: str | None) -> tuple[Any, ...]:
         """Read an image, from an upload or by a sample's name."""
-        path = {p.stem: p for p in sample_photos()}.get(source or "", source)
+        path = {p.stem: p for p in sample_images()}.get(source or "", source)
         if path is None:
             return None, None, None, []
         image = work.read_upload(path, self.max_pixels)

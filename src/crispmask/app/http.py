@@ -18,7 +18,7 @@ from crispmask.app import work
 from crispmask.detectors.base import Detector
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.params import CRFParams
-from crispmask.pipeline import Settings, process
+from crispmask.pipeline import Settings, segment_image
 from crispmask.refinement import LearnedParams, default_params
 from crispmask.refinement.sketch import mask_from_box
 
@@ -71,8 +71,9 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
         with one_at_a_time():
             settings = Settings(_params(params), score=score)
             found = detector()
-            before, after = process(read(image), found, settings)
-        return {side: work.as_records(m, found.categories) for side, m in (("before", before), ("after", after))}
+            result = segment_image(read(image), found, settings)
+        sides = {"before": result.before, "after": result.after}
+        return {side: work.as_records(masks, found.categories) for side, masks in sides.items()}
 
     @routes.post("/refine", response_class=Response)
     def refine(image: Upload, mask: Upload, params: Params = "") -> Response:

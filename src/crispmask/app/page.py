@@ -12,7 +12,7 @@ from crispmask.app.actions import ALL, Actions, curve_table
 from crispmask.app.controls import BY_HAND, FIRST, LEARNED, control, settings
 from crispmask.detectors.base import Detector
 from crispmask.params import CRFParams
-from crispmask.samples import sample_photos
+from crispmask.samples import sample_images
 
 BUTTONS: list[Any] = ["download", "fullscreen"]  # not the one that shares images on the internet
 INSIDE, OUTSIDE = "#00e196", "#ff4655"
@@ -59,7 +59,7 @@ def _sources(score: float) -> SimpleNamespace:
     """The left column: the image, and the ways to get a mask of it."""
     made = SimpleNamespace()
     made.upload = gr.File(label="Image", file_types=["image"], height=120, elem_id="image")
-    made.samples = gr.Radio([p.stem for p in sample_photos()], label="or a sample image", elem_id="samples")
+    made.samples = gr.Radio([p.stem for p in sample_images()], label="or a sample image", elem_id="samples")
     with gr.Tabs():
         with gr.Tab("Detect"):
             made.score = gr.Slider(0.05, 1, score, step=0.05, label="lowest score", elem_id="score")

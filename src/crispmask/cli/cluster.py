@@ -1,4 +1,4 @@
-"""What the verbs that can run on many machines have in common: their options, and how such a run is shown."""
+"""What the verbs that can run on many machines share: their options, and how such a run is shown."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from crispmask.cli.resumable import Resumable
 from crispmask.errors import ParamsError
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import Settings
-    from crispmask.pipeline.ray import Progress
+    from crispmask.pipeline import Progress, Settings
 
 PANEL = "Many machines (--engine ray, extra 'cluster')"
 Report = TypeVar("Report")
 
 Engine = Annotated[
     Literal["local", "ray"],
-    typer.Option(help="Where the work is done: in this process, or by a Ray cluster.", rich_help_panel=PANEL),
+    typer.Option(help="Where the work is done: in this process, or on a Ray cluster.", rich_help_panel=PANEL),
 ]
 Address = Annotated[
     str | None,
@@ -32,12 +31,12 @@ Address = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
-PhotosPerFile = Annotated[
+ImagesPerFile = Annotated[
     int | None,
     typer.Option(
         min=1,
         metavar="N",
-        help="Rows of a Parquet file at least; an interruption costs so many. [dim]\\[default: 100][/dim]",
+        help="At least so many rows in a Parquet file, which an interruption costs. [dim]\\[default: 100][/dim]",
         show_default=False,
         rich_help_panel=PANEL,
     ),
@@ -47,7 +46,7 @@ Gpus = Annotated[
     typer.Option(
         min=0,
         metavar="X",
-        help="Graphics processors of one detector; by default 1 where there are any.",
+        help="GPUs of one detector; by default 1 where there are any.",
         show_default=False,
         rich_help_panel=PANEL,
     ),

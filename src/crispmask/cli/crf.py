@@ -55,7 +55,8 @@ def read_fixed_params(source: str, overrides: dict[str, Any]) -> CRFParams:
     return params
 
 
-def kept_line(kept: Mapping[str, int], objects: int) -> str:
-    """What the gate did: ``31 of 200 masks left alone: 20 already sure, 11 low contrast``."""
-    reasons = sorted(kept.items(), key=lambda item: (-item[1], item[0]))
-    return f"{sum(kept.values())} of {count(objects, 'mask')} left alone: " + ", ".join(f"{n} {r}" for r, n in reasons)
+def left_alone_line(reasons: Mapping[str, int], objects: int) -> str:
+    """How many masks stayed as they were: ``31 of 200 masks left alone: 20 already sure, 11 low contrast``."""
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{n} {reason}" for reason, n in ordered)
+    return f"{sum(reasons.values())} of {count(objects, 'mask')} left alone: {named}"

@@ -1,4 +1,4 @@
-"""``crispmask demo``: the two sample photos, before and after."""
+"""``crispmask demo``: the two sample images, before and after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crispmask.cli.console import say, waiting
+from crispmask.cli.console import PREPARING, complain, say, waiting
 from crispmask.params import DEFAULT_SCORE
 
 if TYPE_CHECKING:
@@ -18,35 +18,46 @@ if TYPE_CHECKING:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the pictures.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")] = Path(
         "crispmask-demo"
     ),
 ) -> None:
-    """See it work: find the people in two sample photos and refine their masks."""
+    """See it work: find the people in two sample images and refine their masks.
+
+    Writes what crispmask segment writes, and the two images beside it.
+    """
     with _step("Loading the embedded detector"):
+        from crispmask.coco import CocoDataset, read_results, results_to_instances
         from crispmask.detectors import load_detector
-        from crispmask.image import read_image
-        from crispmask.pipeline import Settings, prepare, process, write_picture
-        from crispmask.samples import sample_photos
+        from crispmask.files import write_bytes
+        from crispmask.pipeline import Settings, prepare, segment_folder
+        from crispmask.samples import sample_images
 
         detector = load_detector()
-    with _step("Compiling the CRF; the first time takes up to a minute"):
+    with _step(PREPARING):
         prepare(Settings())
-    written = []
-    for photo in sample_photos():
-        with _step(f"Segmenting {photo.name}"):
-            image = read_image(photo)
-            before, after = process(image, detector)
-            written.append(output / "pictures" / f"{photo.stem}.png")
-            write_picture(written[-1], image, before, after)
-        say(f"  {_describe(before, after, detector.categories)}")
+    with _step("Segmenting two images"):
+        images = [output / "images" / sample.name for sample in sample_images()]
+        for sample, image in zip(sample_images(), images, strict=True):
+            write_bytes(image, sample.read_bytes())
+        report = segment_folder(images, output, detector)
+    for failure in report.failures:
+        complain(failure.reason)
+    if report.failures:
+        raise typer.Exit(1)
+    results = [read_results(output / name) for name in ("results_before.json", "results.json")]
+    for image_id, info in CocoDataset.from_file(output / "images.json").images.items():
+        own = ([record for record in side if record["image_id"] == image_id] for side in results)
+        before, after = (results_to_instances(side, *info.size) for side in own)
+        say(f"  {info.file_name}: {_describe(before, after, detector.categories)}")
     say("")
     say("Look at")
-    for path in written:
-        say(f"  {path}", style="bold")
+    for image in images:
+        say(f"  {output / 'pictures' / image.name}", style="bold")
     say("Left the detector's masks, then the refined ones, then where they differ most.")
+    say(f"The masks are in {output / 'results.json'}, the detector's own in results_before.json.")
     say("")
-    say("Your own photos:  crispmask segment PHOTOS -o results")
+    say("Your own images:  crispmask segment IMAGES -o results")
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crispmask.cli.cluster import Address, Engine, PhotosPerFile, on_ray, only
+from crispmask.cli.cluster import Address, Engine, ImagesPerFile, on_ray, only
 from crispmask.cli.console import complain, count, say
-from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, kept_line, read_params
+from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, left_alone_line, read_params
 from crispmask.cli.options import options_from
 from crispmask.cli.resumable import Resumable
 from crispmask.params import CRFParams
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 @options_from(CRFParams, "overrides", PANEL)
 def refine(
     results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="COCO results of any detector, .gz or not.")],
-    images: Annotated[Path, typer.Option("-i", "--images", metavar="DIR", help="Folder of the photos.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.json", help="Results to write; .gz packs.")],
+    images: Annotated[Path, typer.Option("-i", "--images", metavar="DIR", help="Folder of the images.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT.json", help="Results to write; .gz compresses.")
+    ],
     overrides: dict[str, Any],
     annotations: Annotated[
         Path | None,
@@ -30,7 +32,7 @@ def refine(
             "-a",
             "--annotations",
             metavar="GT.json",
-            help="COCO annotation file that gives the photos' names. Else images.json beside the results, or COCO's "
+            help="COCO annotation file that gives the images' names. Else images.json beside the results, or COCO's "
             "own naming (000000000139.jpg).",
             show_default=False,
         ),
@@ -45,12 +47,12 @@ def refine(
     ] = False,
     engine: Engine = "local",
     address: Address = None,
-    photos_per_file: PhotosPerFile = None,
+    images_per_file: ImagesPerFile = None,
 ) -> None:
     """Refine the masks of any detector's COCO results.
 
-    Writes the same results in the same order with other masks; all their other fields, the detector's boxes among
-    them, are kept. OUT.provenance.json tells where they come from. A run that was interrupted goes on where it
+    Writes the same results in the same order with other masks; their other fields, such as the detector's boxes, stay
+    as they are. OUT.provenance.json says what made them from what. A run that was interrupted continues where it
     stopped.
     """
     chosen = read_params(params, overrides)
@@ -68,19 +70,19 @@ def refine(
                 settings,
                 address=address,
                 annotations=annotations,
-                photos_per_file=photos_per_file or 100,
+                images_per_file=images_per_file or 100,
                 restart=restart,
                 skip_bad=skip_bad,
                 on_bad=complain,
                 on_progress=show,
             ),
-            "photo",
+            "image",
             settings,
             address,
         )
-        conclude(done, output, score, seconds, told=annotations is not None)
+        conclude(done, output, score, seconds, named=annotations is not None)
         return
-    only("ray", address=address, photos_per_file=photos_per_file)
+    only("ray", address=address, images_per_file=images_per_file)
     with Resumable("object", "Checking the results") as work:
         from crispmask.pipeline import Settings, refine_results
 
@@ -97,18 +99,18 @@ def refine(
             on_bad=complain,
             on_progress=lambda step: work.show(step, "Refining", settings),
         )
-    conclude(report, output, score, work.seconds, told=annotations is not None)
+    conclude(report, output, score, work.seconds, named=annotations is not None)
 
 
-def conclude(report: RefineReport, output: Path, score: float, seconds: float, *, told: bool) -> None:
-    """Say what was done, and exit with 1 where records were left out; `told`: the user named the annotations."""
-    say(f"{count(report.records, 'object')} in {count(report.photos, 'photo')}, {seconds:.1f} s.")
-    if report.kept:
-        say(f"{kept_line(report.kept, report.records)}.")
+def conclude(report: RefineReport, output: Path, score: float, seconds: float, *, named: bool) -> None:
+    """Say what was done, and exit with 1 where bad records were left out; `named`: the user named the annotations."""
+    say(f"{count(report.records, 'object')} in {count(report.images, 'image')}, {seconds:.1f} s.")
+    if report.left_alone:
+        say(f"{left_alone_line(report.left_alone, report.records)}.")
     if report.below:
         say(f"Left out, with a score below {score:g}: {report.below}.")
-    if report.named_by is not None and not told:
-        say(f"Photos named by {report.named_by}.")
+    if report.named_by is not None and not named:
+        say(f"Images named by {report.named_by}.")
     say(f"Results    {output}")
     if report.skipped:
         say(f"{report.skipped} of {report.records + report.below + report.skipped} results could not be used.")

@@ -1,26 +1,15 @@
-"""How work that can be interrupted is shown: what was done before, the bar, and the seconds that it took."""
+"""How a run that can be interrupted is shown: what was done before, the progress bar, and the seconds that it took."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from crispmask.cli.console import PREPARING, count, note, progress_bar
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import Settings
-
-
-class Step(Protocol):
-    """Progress as the pipelines tell it."""
-
-    @property
-    def done(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def resumed(self) -> int: ...
+    from crispmask.pipeline import Progress, Settings
 
 
 class Resumable:
@@ -39,7 +28,7 @@ class Resumable:
 
     @property
     def seconds(self) -> float:
-        """Since the work began: neither the compilation nor what an earlier run did counts."""
+        """Seconds since the work began, without the compilation and without an earlier run."""
         return time.monotonic() - self._begun
 
     def describe(self, what: str) -> None:
@@ -54,14 +43,14 @@ class Resumable:
             self.describe(PREPARING)
             prepare(settings)
 
-    def show(self, step: Step, doing: str, settings: Settings | None = None) -> None:
-        """Show a step; at the first, say what an earlier run did, and prepare where `settings` say for what."""
+    def show(self, step: Progress, doing: str, settings: Settings | None = None) -> None:
+        """Show progress; at the first call also say what an earlier run did, and compile what `settings` need."""
         if self._begun:
             self._bar.update(self._task, completed=step.done, description=doing)
             return
         if step.resumed:
             done = f"{step.resumed} of {count(step.total, self.unit)}"
-            note(f"Going on with an interrupted run, which had finished {done}.")
+            note(f"Continuing an interrupted run, which had finished {done}.")
         if settings is not None and step.done < step.total:
             self.prepare(settings)
         self._begun = time.monotonic()
@@ -74,4 +63,4 @@ class Resumable:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.stop()
         if kind is KeyboardInterrupt:
-            note("Interrupted: the same command goes on from here.")
+            note("Interrupted: the same command continues from here.")

@@ -1,101 +1,105 @@
-"""``crispmask segment``: photos in, masks and pictures out."""
+"""``crispmask segment``: images in, masks and pictures out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crispmask.cli.cluster import Address, Engine, Gpus, Json, PhotosPerFile, on_ray, only
+from crispmask.cli.cluster import Address, Engine, Gpus, ImagesPerFile, Json, on_ray, only
 from crispmask.cli.console import complain, count, say, waiting
-from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, kept_line, read_params
+from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, left_alone_line, read_params
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.cli.resumable import Resumable
 from crispmask.params import DEFAULT_SCORE, CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import PhotoDone, Report
+    from crispmask.pipeline import Progress, SegmentReport, Settings
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE", help="Images, folders, or glob patterns; with --engine ray also URLs and manifests."
+    ),
+]
+DetectorName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="What finds the objects: 'embedded' (people), a name of 'crispmask models list', an ONNX file, or a "
+        "torchvision checkpoint (.pt).",
+    ),
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="GT.json",
+        help="COCO annotation file that gives the image ids by file name: a whole data set, with its folder as SOURCE.",
+    ),
+]
+Pictures = Annotated[
+    bool | None,
+    typer.Option(
+        "--pictures/--no-pictures",
+        help="Write before/after pictures. [dim]\\[default: pictures][/dim]",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the detector runs: cpu, cuda, or mps (torchvision's only); by default the CPU, and for ONNX "
+        "files the GPU where ONNX Runtime has one.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Remove the results of another run that are in DIR, instead of refusing.")
+]
 
 
 @options_from(CRFParams, "overrides", PANEL)
 def segment(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE", help="Photos, folders, or glob patterns; with --engine ray also URLs and manifests."
-        ),
-    ],
+    sources: Sources,
     output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")],
     overrides: dict[str, Any],
-    detector: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="What finds the objects: 'embedded' (people), a name of 'crispmask models list', an ONNX file, or a "
-            "torchvision checkpoint (.pt).",
-        ),
-    ] = "embedded",
+    detector: DetectorName = "embedded",
     score: Annotated[
         float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")
     ] = DEFAULT_SCORE,
     params: Params = "learned",
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="Refine the detector's masks.")] = True,
     joint: Joint = False,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="GT.json",
-            help="COCO annotation file that gives the image ids, by file name; a whole "
-            "data set with its folder as SOURCE.",
-        ),
-    ] = None,
-    pictures: Annotated[
-        bool | None,
-        typer.Option(
-            "--pictures/--no-pictures",
-            help="Write before/after pictures. [dim]\\[default: pictures][/dim]",
-            show_default=False,
-        ),
-    ] = None,
+    annotations: Annotations = None,
+    pictures: Pictures = None,
     threads: Threads = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Where the detector runs: cpu, cuda, or mps (torchvision's only); by default the CPU, and for ONNX "
-            "files the GPU where ONNX Runtime has one.",
-            show_default=False,
-        ),
-    ] = None,
+    device: Device = None,
     half: Annotated[bool, typer.Option("--half", help="Half precision, for torchvision's detectors on a GPU.")] = False,
     batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Photos that the detector gets at once; pays on a GPU.")
+        int, typer.Option(min=1, metavar="N", help="Images that the detector gets at once; faster on a GPU.")
     ] = 1,
     restart: Restart = False,
+    overwrite: Overwrite = False,
     engine: Engine = "local",
     address: Address = None,
-    photos_per_file: PhotosPerFile = None,
+    images_per_file: ImagesPerFile = None,
     gpus: Gpus = None,
     json: Json = None,
 ) -> None:
-    """Find objects in photos and pull their masks onto the real edges.
+    """Find objects in images and pull their masks onto the real edges.
 
     Writes results.json (refined masks) and results_before.json (the detector's own) as COCO results,
-    images.json (which image id is which photo), provenance.json (what made them from what), and before/after
-    pictures. A run that was interrupted goes on where it stopped.
+    images.json (which image id is which image), provenance.json (what made them from what), and before/after
+    pictures. A run that was interrupted continues where it stopped.
     """
     chosen = read_params(params, overrides)
     if engine == "ray":
-        only(
-            "local",
-            threads=threads,
-            pictures=pictures or None,
-            device=device,
-            half=half or None,
-            batch_size=batch_size if batch_size > 1 else None,
-        )
+        batch = batch_size if batch_size > 1 else None
+        only("local", threads=threads, pictures=pictures or None, device=device, half=half or None, batch_size=batch)
         from crispmask.pipeline import Settings
         from crispmask.pipeline.ray import segment_on_ray
 
@@ -108,19 +112,20 @@ def segment(
                 settings,
                 address=address,
                 annotations=annotations,
-                photos_per_file=photos_per_file or 100,
+                images_per_file=images_per_file or 100,
                 gpus=gpus,
                 json=json is not False,
                 restart=restart,
+                overwrite=overwrite,
                 on_progress=show,
             ),
-            "photo",
+            "image",
             settings,
             address,
         )
-        conclude(result, output, seconds, json=json is not False, table=True)
+        conclude(result, settings, seconds, output, json=json is not False, table=True)
         return
-    only("ray", address=address, photos_per_file=photos_per_file, gpus=gpus, json=json)
+    only("ray", address=address, images_per_file=images_per_file, gpus=gpus, json=json)
     ensure_weights(detector)
     with waiting("Loading the detector"):
         from crispmask.detectors import load_detector
@@ -128,9 +133,9 @@ def segment(
 
         settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
         loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
-    with Resumable("photo", "Looking for photos") as work:
+    with Resumable("image", "Looking for images") as work:
 
-        def show(step: PhotoDone) -> None:
+        def show(step: Progress) -> None:
             work.show(step, "Segmenting" if step.path is None else count(step.objects, "object"), settings)
 
         report = segment_folder(
@@ -143,35 +148,67 @@ def segment(
             threads=threads,
             batch_size=batch_size,
             restart=restart,
-            on_photo=show,
+            overwrite=overwrite,
+            on_image=show,
         )
-    conclude(report, output, work.seconds, pictures=pictures is not False)
+    conclude(report, settings, work.seconds, output, pictures=pictures is not False)
 
 
 def conclude(
-    report: Report, output: str, seconds: float, *, json: bool = True, pictures: bool = False, table: bool = False
+    report: SegmentReport,
+    settings: Settings,
+    seconds: float,
+    output: str,
+    *,
+    json: bool = True,
+    pictures: bool = False,
+    table: bool = False,
 ) -> None:
-    """Say what was done, complain about what was not, and exit with 1 where there is such."""
-    if report.photos:
-        say(f"{count(report.objects, 'object')} in {count(report.photos, 'photo')}, {seconds:.1f} s.")
-        if report.kept:
-            say(f"{kept_line(report.kept, report.objects)}.")
-        if report.left_out:
-            say(f"Left out, since the annotation file has no such category: {', '.join(report.left_out)}.")
-        if report.unnamed:
-            say(f"Left alone, since the annotation file does not name them: {count(report.unnamed, 'photo')}.")
-        if report.missing:
-            say(f"{count(report.missing, 'image')} of the annotation file not among the photos: count as missed.")
+    """Say what was done and where it is, complain about what was not, and exit with 1 where there is such."""
+    if report.images:
+        say(f"{count(report.objects, 'object')} in {count(report.images, 'image')}, {seconds:.1f} s.")
+        if not report.objects:
+            say(
+                f"The detector looks for {some_of(report.categories, 6)}, with a score of {settings.score:g} or more: "
+                "lower --score, or choose another --detector."
+            )
+        for line in notes(report):
+            say(line)
         folder = output.rstrip("/")
         if json:
             say(f"Masks      {folder}/results.json  (the detector's own: results_before.json)")
         if pictures:
             say(f"Pictures   {folder}/pictures")
         if table:
-            say(f"Table      {folder}/photos.parquet")
+            say(f"Table      {folder}/images.parquet")
     for failure in report.failures:
         complain(failure.reason)
     if report.failures:
-        if len(report.failures) + report.photos > 1:
-            say(f"{len(report.failures)} of {len(report.failures) + report.photos} photos could not be used.")
+        if len(report.failures) + report.images > 1:
+            say(f"{len(report.failures)} of {len(report.failures) + report.images} images could not be used.")
         raise typer.Exit(1)
+
+
+def notes(report: SegmentReport) -> Iterable[str]:
+    """What the user should know about the results, a line each."""
+    from crispmask.image import describe_unread
+
+    if report.left_alone:
+        yield f"{left_alone_line(report.left_alone, report.objects)}."
+    if report.left_out:
+        yield f"Left out, since the annotation file has no such category: {', '.join(report.left_out)}."
+    if report.unnamed:
+        yield f"Left out, since the annotation file does not name them: {count(report.unnamed, 'image')}."
+    if report.missing:
+        yield f"{count(report.missing, 'image')} of the annotation file not found: evaluation counts them as missed."
+    if report.unread:
+        yield f"Left out, since their format cannot be read: {describe_unread(report.unread)}."
+    if report.animated:
+        files = count(len(report.animated), "file")
+        yield f"Only the first frame or page was used of {files} with several: {some_of(report.animated, 3)}."
+
+
+def some_of(names: Iterable[str], most: int) -> str:
+    """The first names, and how many more there are."""
+    named = list(names)
+    return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -168,15 +169,28 @@ def write_results(path: str | Path, records: Iterable[Mapping[str, Any]], partia
     Raises:
         DataError: a number that JSON cannot hold.
     """
+    with results_writer(path, partial_in) as write:
+        for record in records:
+            write(record)
+
+
+@contextmanager
+def results_writer(path: str | Path, partial_in: Path | None = None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that writes one record, for as long as the block runs; otherwise as `write_results`."""
     path = Path(path)
     with replacing(path, partial_in) as partial, partial.open("wb") as raw:
         packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
         with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as file:
-            file.write("[")
-            for k, record in enumerate(records):
+            before = "["
+
+            def write(record: Mapping[str, Any]) -> None:
+                nonlocal before
                 try:
                     line = json.dumps(record, separators=(",", ":"), allow_nan=False)
                 except (TypeError, ValueError) as error:
                     raise DataError(f"cannot write {path}: {error}") from None
-                file.write(",\n" + line if k else line)
-            file.write("]\n")
+                file.write(before + line)
+                before = ",\n"
+
+            yield write
+            file.write("[]\n" if before == "[" else "]\n")

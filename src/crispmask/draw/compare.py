@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from crispmask.draw.change import largest_change
 from crispmask.draw.paint import INK, PAPER, Colour, blend, checked, draw_instances, labelled, outline, palette
+from crispmask.draw.reduce import reduce_image, reduce_instances
 from crispmask.errors import DataError, ShapeError
 from crispmask.image import as_image, read_image
-from crispmask.instances import Instances
+from crispmask.instances import MASK_THRESHOLD, Instances
 
 BEFORE: Colour = (255, 70, 85)
 AFTER: Colour = (0, 225, 150)
@@ -109,18 +110,25 @@ def before_after(
     scale = min(max(1.0, 320 / max(height, width)), side / max(height, width))
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
     colours = palette(max(len(before), len(after)))
-    place = largest_change(before, after) if zoom else None
+    # Drawn at twice the size of the panels at most, whatever the size of the image.
+    factor = max(1, max(height, width) // (2 * side))
+    small, pair = photo, (before, after)
+    if factor > 1:
+        small, pair = reduce_image(photo, factor), (reduce_instances(before, factor), reduce_instances(after, factor))
+    place = largest_change(*pair) if zoom else None
     panels = []
-    for instances in (before, after):
-        drawn = draw_instances(photo, instances, labels=False, colours=colours, line=2 / scale)
+    for instances in pair:
+        drawn = draw_instances(small, instances, labels=False, colours=colours, line=2 / (scale * factor))
         panel = np.asarray(Image.fromarray(drawn).resize((w, h), Image.Resampling.LANCZOS)).copy()
         if labels:
-            panel = labelled(panel, instances, colours, names, scale)
+            panel = labelled(panel, instances, colours, names, scale * factor)
         if place is not None:
-            _frame(panel, tuple(round(v * scale) for v in place), FRAME)
+            _frame(panel, tuple(round(v * scale * factor) for v in place), FRAME)
         panels.append(panel)
     headings = [[(titles[0], INK)], [(titles[1], INK)]]
     if place is not None:
+        x0, y0, x1, y1 = (v * factor for v in place)
+        place = (x0, y0, min(x1, width), min(y1, height))
         panels.append(edge_zoom(photo, before, after, size=h, place=place))
         headings.append([(titles[0], BEFORE), (titles[1], AFTER)])
     return _row(panels, headings)
@@ -161,7 +169,7 @@ def edge_zoom(
     thin, thick = max(2.0, size / 220), max(2.0, size / 170)
     for instances, colour, line in ((before, BEFORE, thin), (after, AFTER, thick)):
         for i in range(len(instances)):
-            outline(picture, instances.mask(i)[y0:y1, x0:x1], colour, line)
+            outline(picture, instances.windows[i].over((y0, x0, y1, x1)) > MASK_THRESHOLD, colour, line)
     square = np.full((size, size, 3), INK, np.uint8)
     top, left = (size - h) // 2, (size - w) // 2
     square[top : top + h, left : left + w] = picture

@@ -1,25 +1,28 @@
-"""The path of a photo, and of a folder of them: read, detect, refine, write; with progress and resume."""
+"""From images, folders and results files to refined masks: read, detect, refine, write, resume."""
 
 from __future__ import annotations
 
-from crispmask.pipeline.folder import Failure, PhotoDone, Report, segment_folder
-from crispmask.pipeline.job import RefineReport
-from crispmask.pipeline.photo import Settings, detect, prepare, process, refine, write_picture
-from crispmask.pipeline.results import RecordsDone, refine_records, refine_results
+from crispmask.pipeline.folder import segment_folder
+from crispmask.pipeline.output import write_picture
+from crispmask.pipeline.progress import Failure, Progress, RefineReport, SegmentReport
+from crispmask.pipeline.results import refine_records, refine_results
+from crispmask.pipeline.segmenter import ImageResult, Segmenter, refine_found, segment, segment_image
+from crispmask.pipeline.settings import Settings, prepare
 
 __all__ = [
     "Failure",
-    "PhotoDone",
-    "RecordsDone",
+    "ImageResult",
+    "Progress",
     "RefineReport",
-    "Report",
+    "SegmentReport",
+    "Segmenter",
     "Settings",
-    "detect",
     "prepare",
-    "process",
-    "refine",
+    "refine_found",
     "refine_records",
     "refine_results",
+    "segment",
     "segment_folder",
+    "segment_image",
     "write_picture",
 ]

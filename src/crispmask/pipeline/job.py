@@ -1,9 +1,8 @@
-"""What refining a results file is about, whoever does the work: its files, what is bad in them, and how it ends."""
+"""What a run of `refine` is about, wherever the work is done: its files, its bad records, and how it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,32 +11,10 @@ from crispmask.coco import CocoDataset
 from crispmask.coco.images import ImageFolder
 from crispmask.errors import DataError
 from crispmask.files import checksum
-from crispmask.pipeline.photo import Settings
-from crispmask.pipeline.plan import Plan
+from crispmask.pipeline.progress import RefineReport
 from crispmask.pipeline.provenance import beside, describe, write_provenance
-
-
-@dataclass(frozen=True)
-class RefineReport:
-    """What a run did.
-
-    Attributes:
-        records: records in the output.
-        photos: photos that they are of.
-        resumed: records that an earlier, interrupted run had finished.
-        below: records left out for their score.
-        skipped: bad records, which are not in the output.
-        kept: how many masks learnt parameters left alone, by reason.
-        named_by: the file that gave the photos' names; None: COCO's conventions did.
-    """
-
-    records: int
-    photos: int
-    resumed: int
-    below: int
-    skipped: int
-    named_by: Path | None
-    kept: Mapping[str, int] = field(default_factory=dict)
+from crispmask.pipeline.records import RecordPlan
+from crispmask.pipeline.settings import Settings
 
 
 class RefineJob:
@@ -66,7 +43,7 @@ class RefineJob:
         self.named_by = Path(annotations) if annotations else _named_beside(self.results)
         _check_output(self.output, self.results, self.named_by)
         dataset = CocoDataset.from_file(self.named_by, annotations=False) if self.named_by else None
-        self.photos = ImageFolder(self.images, dataset)
+        self.folder = ImageFolder(self.images, dataset)
         self.state = self.output.with_name(self.output.name + ".unfinished")
         self.skipped = 0
         self._skip_bad, self._on_bad = skip_bad, on_bad
@@ -91,12 +68,12 @@ class RefineJob:
         }
         return {"crispmask": __version__, **checksums, **self.settings.as_dict()}
 
-    def plan(self, file: BinaryIO) -> Plan:
+    def plan(self, file: BinaryIO) -> RecordPlan:
         """The records of the opened file, checked; those that cannot be refined are `bad`."""
-        return Plan.make(file, self.results, self.photos, self.settings.score, self.bad)
+        return RecordPlan.make(file, self.results, self.folder, self.settings.score, self.bad)
 
     def conclude(
-        self, plan: Plan, numbers: Sequence[int], resumed: int, kept: Mapping[str, int] | None = None
+        self, plan: RecordPlan, numbers: Sequence[int], resumed: int, left_alone: Mapping[str, int]
     ) -> RefineReport:
         """Write the provenance of an output that holds these records of the plan, and report."""
         facts = {
@@ -107,8 +84,8 @@ class RefineJob:
             "records": {"refined": len(numbers), "below_score": plan.below, "skipped": self.skipped},
         }
         write_provenance(beside(self.output), "refine", facts, [self.output])
-        photos = len({plan.owner[k] for k in numbers})
-        return RefineReport(len(numbers), photos, resumed, plan.below, self.skipped, self.named_by, kept or {})
+        images = len({plan.owner[k] for k in numbers})
+        return RefineReport(len(numbers), images, resumed, plan.below, self.skipped, self.named_by, left_alone)
 
 
 def _named_beside(results: Path) -> Path | None:

@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from crispmask.errors import ParamsError
+from crispmask.errors import DataError, ParamsError
+from crispmask.files import refuse_other_settings
 
-_CHECKSUMS = {
+CHECKSUMS = {
     "detector": "another detector",
     "results": "another results file",
     "annotations": "another annotation file",
 }
-"""Settings whose values say nothing to a reader."""
-
-
-def refuse_other_settings(where: object, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise ParamsError where the unfinished run in a folder has other settings than the one that would go on."""
-    new = json.loads(json.dumps(new))
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if changed:
-        key = changed[0]
-        what = _CHECKSUMS.get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise ParamsError(
-            f"{where} holds an unfinished run with other settings ({what}{more}): repeat the command "
-            "that began it, choose another output, or begin anew with --restart"
-        )
+"""What to say of settings whose values are checksums."""
 
 
 class Journal(Mapping[Hashable, dict[str, Any]]):
     """An append-only file of JSON lines: the settings, then one record per finished piece of work, by its ``name``.
 
     It is created with its first record. A last line that was cut off by a crash is dropped. Records stay in the file
-    and are read when they are asked for; of two with one name, the later counts.
+    and are read when they are asked for; of two with one name, the later counts. Whoever writes it holds its folder
+    (`crispmask.files.locked`).
 
     Args:
         path: the file.
         settings: what decides the results; only a journal with the same settings is continued.
         restart: drop a journal that is there.
+        usable: whether a record that is there still counts; one that does not is not among the items.
 
     Raises:
-        ParamsError: a journal of other settings, with what differs.
+        ParamsError: a journal of other settings, with what differs; or a file that is no journal or is damaged.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], restart: bool = False) -> None:
-        self.path, self.settings = path, settings
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        restart: bool = False,
+        usable: Callable[[dict[str, Any]], bool] = lambda record: True,
+    ) -> None:
+        self.path, self.settings = path, dict(settings)
         self._places: dict[Hashable, int] = {}
         self._writing: BinaryIO | None = None
         self._reading: BinaryIO | None = None
@@ -56,15 +51,20 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
         if restart:
             path.unlink(missing_ok=True)
         elif path.exists():
-            self._read()
+            self._load(usable)
 
     def __getitem__(self, name: Hashable) -> dict[str, Any]:
         place = self._places[name]
         if self._reading is None:
             self._reading = self.path.open("rb")
         self._reading.seek(place)
-        content: dict[str, Any] = json.loads(self._reading.readline())
-        return content
+        try:
+            content: dict[str, Any] = json.loads(self._reading.readline())
+            if content["name"] == name:
+                return content
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        raise DataError(f"{self.path} was changed by another program while it was in use: begin anew with --restart")
 
     def __contains__(self, name: object) -> bool:
         return name in self._places
@@ -106,7 +106,7 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _read(self) -> None:
+    def _load(self, usable: Callable[[dict[str, Any]], bool]) -> None:
         with self.path.open("rb") as file:
             for k, line in enumerate(file):
                 if not line.endswith(b"\n"):
@@ -114,19 +114,33 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
                 try:
                     content = json.loads(line)
                     if k:
-                        self._places[content["name"]] = self._good
+                        self._places.pop(content["name"], None)
+                        if usable(content):
+                            self._places[content["name"]] = self._good
                     else:
-                        refuse_other_settings(self.path.parent, dict(content["settings"]), self.settings)
-                except (ValueError, KeyError, TypeError) as error:
-                    if isinstance(error, ParamsError):
-                        raise
-                    what = f"{self.path} is not a journal of crispmask: remove it, or add --restart"
-                    raise ParamsError(what) from None
+                        refuse_other_settings(self.path.parent, dict(content["settings"]), self.settings, CHECKSUMS)
+                except ParamsError:
+                    raise
+                except (ValueError, LookupError, TypeError, RecursionError):
+                    what = f"is damaged in line {k + 1}" if k else "is not a journal of crispmask"
+                    raise ParamsError(f"{self.path} {what}: remove it, or begin anew with --restart") from None
                 self._good += len(line)
 
     def _write(self, content: dict[str, Any]) -> None:
         assert self._writing is not None
         self._good += self._writing.write((json.dumps(content, separators=(",", ":")) + "\n").encode())
+
+
+def readable_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of any journal as far as they can be read; none where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                content = json.loads(line)
+                if isinstance(content, dict) and "name" in content:
+                    yield content
+    except (OSError, ValueError, RecursionError):
+        return
 
 
 def stamp(path: Path) -> list[int] | None:

@@ -1,144 +1,103 @@
-"""The records of a results file, checked, by their places in the file and by their photos."""
+"""What a run of `segment` is about, wherever the work is done: which images, under which ids, and which categories."""
 
 from __future__ import annotations
 
-import json
-from array import array
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from crispmask.coco.images import ImageFolder
-from crispmask.coco.results import check_mask, check_own_id, check_result
-from crispmask.coco.stream import JsonStream, Value
-from crispmask.errors import CrispmaskError, DataError
-from crispmask.pipeline.journal import stamp
-
-_CHECKED = {"image_id", "category_id", "bbox", "score", "segmentation"}
+from crispmask.coco import CocoDataset
+from crispmask.errors import DataError
+from crispmask.pipeline.naming import match_annotations
 
 
-class Photo(NamedTuple):
-    """A photo that records are of; `reason` says why they cannot be refined where that is so."""
+@dataclass(frozen=True)
+class PlannedImage:
+    """An image to segment.
 
-    path: Path
-    size: tuple[int, int]
-    stamp: list[int] | None
-    reason: str
-
-
-@dataclass
-class Plan:
-    """The usable records: their numbers in the file, and by number their place and photo.
-
-    Arrays instead of objects: 36 000 records are one megabyte.
+    Attributes:
+        uri: its path, or on a cluster its URL.
+        image_id: of the annotation file, or the place by sorted name, from 1.
+        size: (H, W) that the annotation file says; None without one.
     """
 
-    file: BinaryIO
-    source: Path
-    photos: list[Photo] = field(default_factory=list)
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    offsets: array[int] = field(default_factory=lambda: array("q"))
-    lengths: array[int] = field(default_factory=lambda: array("q"))
-    owner: array[int] = field(default_factory=lambda: array("q"))
-    below: int = 0
-    lock: Lock = field(default_factory=Lock)
+    uri: str
+    image_id: int
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The images of a run by their names, and how many images are not among them.
+
+    Attributes:
+        images: by name, in the order in which they were found.
+        unnamed: images that the annotation file does not name.
+        missing: images of the annotation file that were not found.
+        unread: files whose format cannot be read here.
+    """
+
+    images: Mapping[str, PlannedImage]
+    unnamed: int
+    missing: int
+    unread: tuple[Path, ...]
 
     @classmethod
-    def make(cls, file: BinaryIO, source: Path, photos: ImageFolder, score: float, bad: Callable[[str], None]) -> Plan:
-        """Read and check every record; `bad` is told of those that cannot be refined."""
-        plan = cls(file, source)
-        index: dict[int, int] = {}
-        ids: dict[Any, int] = {}
-        for k, value in enumerate(_records(file, source, bad)):
-            where, record = f"{source}: result {k}", value.content
-            owner = -1
-            try:
-                check_result(record, where)
-                check_own_id(record, k, ids, where)
-                if score and record["score"] < score:
-                    plan.below += 1
-                else:
-                    owner = plan._owner(record, where, photos, index)
-                    check_mask(record, where, plan.photos[owner].size)
-                    _check_rest(record, where)
-            except CrispmaskError as error:
-                bad(str(error))
-                owner = -1
-            plan.offsets.append(value.offset)
-            plan.lengths.append(value.length)
-            plan.owner.append(owner)
-            if owner >= 0:
-                plan.numbers.append(k)
-        return plan
+    def make(
+        cls,
+        found: Mapping[str, str],
+        unread: Collection[Path],
+        dataset: CocoDataset | None,
+        named: Collection[Path] = (),
+    ) -> Plan:
+        """Plan a run.
 
-    def _owner(self, record: Mapping[str, Any], where: str, photos: ImageFolder, index: dict[int, int]) -> int:
-        """The number of the record's photo."""
-        image_id, category = int(record["image_id"]), record["category_id"]
-        if image_id not in index:
-            index[image_id] = len(self.photos)
-            try:
-                path = photos.path(image_id)
-                self.photos.append(Photo(path, photos.size(image_id), stamp(path), ""))
-            except CrispmaskError as error:
-                self.photos.append(Photo(photos.folder, (0, 0), None, str(error)))
-        photo = self.photos[index[image_id]]
-        if photo.reason:
-            raise DataError(f"{where}: {photo.reason}")
-        if photos.dataset is not None and category not in photos.dataset.categories:
-            raise DataError(f"{where}: there is no category with the id {category} in {photos.dataset.path}")
-        return index[image_id]
+        Args:
+            found: paths or URLs by name, sorted by name.
+            unread: files whose format cannot be read here.
+            dataset: gives ids and sizes by file name.
+            named: images that were named one by one: `dataset` must have them. Others that it lacks are left out.
 
-    def photo_of(self, k: int) -> Photo:
-        """The photo of record k."""
-        return self.photos[self.owner[k]]
-
-    def record(self, k: int) -> dict[str, Any]:
-        """Record k, from the file."""
-        with self.lock:
-            self.file.seek(self.offsets[k])
-            content = self.file.read(self.lengths[k])
-        record: dict[str, Any] = json.loads(content)
-        return record
-
-    def groups(self) -> Iterator[list[int]]:
-        """The numbers of each photo's records, in the order in which the photos first appear."""
-        numbers = np.array(self.numbers, np.int64)
-        owners = np.array(self.owner, np.int64)[numbers]
-        order = np.argsort(owners, kind="stable")
-        edges = np.flatnonzero(np.diff(owners[order])) + 1
-        return (group.tolist() for group in np.split(numbers[order], edges) if len(group))
+        Raises:
+            DataError: a data set that lacks one of `named`, or all images.
+        """
+        if dataset is None:
+            images = {name: PlannedImage(uri, k, None) for k, (name, uri) in enumerate(found.items(), start=1)}
+            return cls(images, 0, 0, tuple(unread))
+        matched = match_annotations({name: Path(uri) for name, uri in found.items()}, dataset, named)
+        images = {name: PlannedImage(found[name], image.id, image.size) for name, image in matched.items()}
+        return cls(images, len(found) - len(images), len(dataset.images) - len(images), tuple(unread))
 
 
-def _records(file: BinaryIO, source: Path, bad: Callable[[str], None]) -> Iterator[Value]:
-    """The records of a results file; where it breaks off, `bad` is told and the records before it count."""
-    stream = JsonStream(file, str(source))
-    if stream.peek() != "[":
-        hint = "; of annotations, crispmask convert makes results" if stream.peek() == "{" else ""
-        raise DataError(f"{source} is not a COCO results file: it must hold a list of records{hint}")
-    elements = stream.elements()
-    k = 0
-    while True:
-        stream.source = f"{source}: result {k}"
-        try:
-            value = next(elements, None)
-            if value is None:
-                stream.end()
-                return
-        except DataError as error:
-            bad(f"{error}, and nothing after it can be read")
-            return
-        yield value
-        k += 1
+@dataclass(frozen=True)
+class Categories:
+    """The detector's categories and those of the results, matched by name.
 
+    Attributes:
+        detected: names of the detector's, by id.
+        ids: the results' ids by the detector's; of some there may be none.
+        records: of the results, as COCO writes them.
+        left_out: names of the detector's that the results do not have.
+    """
 
-def _check_rest(record: Mapping[str, Any], where: str) -> None:
-    """Fields that are passed on must be JSON."""
-    rest = {key: value for key, value in record.items() if key not in _CHECKED}
-    try:
-        json.dumps(rest, allow_nan=False)
-    except (ValueError, RecursionError):
-        raise DataError(f"{where} holds NaN or infinity, or lists too deep for JSON") from None
+    detected: Mapping[int, str]
+    ids: Mapping[int, int]
+    records: list[dict[str, Any]]
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def make(cls, detected: Mapping[int, str], dataset: CocoDataset | None) -> Categories:
+        """Match a detector's categories with a data set's; without one, the detector's stay as they are.
+
+        Raises:
+            DataError: a data set with none of them.
+        """
+        known = dict(detected if dataset is None else dataset.categories)
+        id_of = {name: key for key, name in known.items()}
+        ids = {key: id_of[name] for key, name in detected.items() if name in id_of}
+        if dataset is not None and not ids:
+            names = ", ".join(detected.values())
+            raise DataError(f"{dataset.path} has none of the detector's categories ({names})")
+        left_out = tuple(name for name in detected.values() if name not in id_of)
+        return cls(detected, ids, [{"id": key, "name": name} for key, name in sorted(known.items())], left_out)

@@ -12,8 +12,6 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,24 +21,20 @@ from numpy.typing import NDArray
 from crispmask.coco import mask_to_rle, results_to_instances, write_results
 from crispmask.coco.images import read_sized
 from crispmask.coco.stream import open_plain
-from crispmask.errors import CrispmaskError, DataError, ValueRangeError
-from crispmask.pipeline.job import RefineJob, RefineReport
+from crispmask.errors import ValueRangeError
+from crispmask.files import locked
+from crispmask.pipeline.job import RefineJob
 from crispmask.pipeline.journal import Journal
-from crispmask.pipeline.photo import Settings
-from crispmask.pipeline.plan import Plan
-from crispmask.refinement import Decision, refine_instances
+from crispmask.pipeline.progress import Progress, RefineReport, one_image
+from crispmask.pipeline.records import RecordPlan
+from crispmask.pipeline.segmenter import refine_found
+from crispmask.pipeline.settings import Settings
+
+PIECE = 50
+"""Records of one image that are refined at a time: about a second of work, which an interruption waits for."""
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class RecordsDone:
-    """Progress: `done` of `total` records, `resumed` of them by an earlier run."""
-
-    done: int
-    total: int
-    resumed: int
 
 
 def refine_records(
@@ -49,29 +43,29 @@ def refine_records(
     settings: Settings,
     *,
     threads: int | None = None,
-    decisions: list[Decision | None] | None = None,
-) -> list[dict[str, Any]]:
-    """The results of one photo with refined masks.
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The results of one image with refined masks.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        records: COCO results of this photo, masks in any spelling.
+        records: COCO results of this image, masks in any spelling.
         settings: how to refine; its score is not looked at.
         threads: by default one per processor. The result has the same bits for any number.
-        decisions: filled as by `refine_instances`.
 
     Returns:
-        The same records in the same order. Only ``segmentation`` is new, as compressed RLE: ``bbox`` is still the
-        detector's, which is a finding of its own.
+        The same records in the same order, and of each mask that learned parameters left as it was the reason ("" of
+        all others). Only ``segmentation`` is new, as compressed RLE: ``bbox`` is still the detector's, which is a
+        finding of its own.
 
     Raises:
         DataError: a record that breaks the format, by its number and the reason.
     """
     # The scores of some detectors leave [0, 1].
     sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
-    before = results_to_instances(sound, *image.shape[:2])
-    after = refine_instances(image, before, settings.params, threads=threads, joint=settings.joint, decisions=decisions)
-    return [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
+    result = refine_found(image, results_to_instances(sound, *image.shape[:2]), settings, threads=threads)
+    after = result.after
+    refined = [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
+    return refined, result.left_alone
 
 
 def refine_results(
@@ -85,110 +79,118 @@ def refine_results(
     restart: bool = False,
     skip_bad: bool = False,
     on_bad: Callable[[str], None] | None = None,
-    on_progress: Callable[[RecordsDone], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> RefineReport:
     """Refine every mask of a COCO results file; go on where an interrupted run with the same settings stopped.
 
     Writes `output`, the same records in the same order with other masks, and its provenance beside it. Until both
-    are complete, progress is kept in a folder ``OUTPUT.unfinished``.
+    are complete, progress is kept in a folder ``OUTPUT.unfinished``, which the run holds for itself.
 
     Args:
         results: the file, gzip-compressed or not.
-        images: folder of the photos.
+        images: folder of the images.
         output: the file to write; one that ends in ``.gz`` is compressed.
         settings: by default ``Settings(score=0)``: every record is refined. Records below the score are left out.
-        annotations: COCO annotation file that gives the photos' names by image id. By default ``images.json`` beside
+        annotations: COCO annotation file that gives the images' names by image id. By default ``images.json`` beside
             `results`, as `segment_folder` writes it, or else COCO's own naming (``000000000139.jpg``).
         threads: by default one per processor; over images, and over instances where there are fewer images.
         restart: drop the progress of an interrupted run.
         skip_bad: leave out records that cannot be refined, and go on.
         on_bad: called with a sentence for each of them.
-        on_progress: called once when all records have been checked, and after each photo.
+        on_progress: called once when all records have been checked, and after each piece of work: `PIECE` records of
+            an image, or with ``settings.joint`` all of an image.
 
     Raises:
-        DataError: a file that cannot be used; without `skip_bad` also the first record that cannot, before
-            any work where reading the records and the photos' headers shows it.
+        DataError: a file that cannot be used, or another run that writes `output` now; without `skip_bad` also the
+            first record that cannot be refined, before any work where reading the records and the images' headers
+            shows it.
         ParamsError: an interrupted run with other settings.
     """
     if threads is not None and threads < 1:
         raise ValueRangeError(f"threads must be at least 1, got {threads}")
     job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
-    with ExitStack() as opened:
-        file = opened.enter_context(open_plain(job.results))
-        journal = opened.enter_context(Journal(job.state / "journal.jsonl", job.fingerprint(), restart))
+    with locked(job.state), open_plain(job.results) as file:
         plan = job.plan(file)
-        finished, left = _divide(plan, journal)
-        resumed, failed = len(finished), 0
 
-        def tell() -> None:
-            if on_progress:
-                on_progress(RecordsDone(len(finished) + failed, len(plan.numbers), resumed))
+        def usable(record: dict[str, Any]) -> bool:
+            k = record["name"]
+            return plan.owner[k] >= 0 and bool(record["stamp"] == plan.image_of(k).stamp)
 
-        tell()
-        workers = min(threads or os.cpu_count() or 1, max(1, len(left)))
-        inner = max(1, (threads or os.cpu_count() or 1) // workers)
-        for group, done in _side_by_side(lambda group: _refine(plan, group, job.settings, inner), left, workers):
-            if isinstance(done, CrispmaskError):
-                for k in group:
-                    failed += 1
-                    job.bad(f"{job.results}: result {k}: {done}")
-            else:
-                journal.append(*done)
-                finished.update(group)
-            tell()
-        kept = [k for k in plan.numbers if k in finished]
-        records = (journal[k]["record"] for k in kept)
-        write_results(job.output, records, partial_in=job.state if len(journal) else None)
-        reasons = Counter(journal[k]["kept"] for k in kept if journal[k]["kept"])
-        report = job.conclude(plan, kept, resumed, reasons)
-        journal.remove()
-    shutil.rmtree(job.state, ignore_errors=True)
+        with Journal(job.state / "journal.jsonl", job.fingerprint(), restart, usable) as journal:
+            pieces = list(_pieces(plan, journal, None if job.settings.joint else PIECE))
+            resumed = len(plan.numbers) - sum(map(len, pieces))
+            _work(job, plan, journal, pieces, threads or os.cpu_count() or 1, on_progress or (lambda progress: None))
+            finished = [k for k in plan.numbers if k in journal]
+            left_alone: Counter[str] = Counter()
+
+            def refined() -> Iterator[dict[str, Any]]:
+                for entry in (journal[k] for k in finished):
+                    left_alone.update([entry["left_alone"]] if entry["left_alone"] else [])
+                    yield entry["record"]
+
+            write_results(job.output, refined(), partial_in=job.state)
+            report = job.conclude(plan, finished, resumed, left_alone)
+        shutil.rmtree(job.state, ignore_errors=True)
     return report
 
 
-def _divide(plan: Plan, journal: Journal) -> tuple[set[int], list[list[int]]]:
-    """The records of photos that are finished, and the groups of the other photos."""
-    finished: set[int] = set()
-    left = []
+def _work(
+    job: RefineJob,
+    plan: RecordPlan,
+    journal: Journal,
+    pieces: Sequence[list[int]],
+    threads: int,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """Refine the records of the pieces, and write them into the journal."""
+    total = len(plan.numbers)
+    done = resumed = total - sum(map(len, pieces))
+    on_progress(Progress(done, total, resumed))
+    workers = min(threads, max(1, len(pieces)))
+    inner = max(1, threads // workers)
+    for piece, future in _side_by_side(lambda piece: _refine(plan, piece, job.settings, inner), pieces, workers):
+
+        def bad(reason: str, piece: list[int] = piece) -> None:
+            for k in piece:
+                job.bad(f"{job.results}: result {k}: {reason}")
+
+        with one_image(plan.image_of(piece[0]).path, bad):
+            journal.append(*future.result())
+        done += len(piece)
+        on_progress(Progress(done, total, resumed))
+
+
+def _pieces(plan: RecordPlan, journal: Journal, largest: int | None) -> Iterator[list[int]]:
+    """The records that are left to refine, in groups of one image; None: all of an image that is not complete."""
     for group in plan.groups():
-        photo = plan.photo_of(group[0])
-        if all(k in journal and journal[k]["stamp"] == photo.stamp for k in group):
-            finished.update(group)
+        left = [k for k in group if k not in journal]
+        if largest is None:
+            if left:
+                yield group
         else:
-            left.append(group)
-    return finished, left
+            yield from (left[k : k + largest] for k in range(0, len(left), largest))
 
 
-def _refine(plan: Plan, group: list[int], settings: Settings, threads: int) -> list[dict[str, Any]] | CrispmaskError:
-    """The journal's records of a photo, or why there are none."""
-    photo = plan.photo_of(group[0])
-    try:
-        image = read_sized(photo.path, photo.size)
-        decisions: list[Decision | None] = []
-        refined = refine_records(image, [plan.record(k) for k in group], settings, threads=threads, decisions=decisions)
-    except CrispmaskError as error:
-        return error
-    except MemoryError:
-        return DataError(f"{photo.path} does not fit into memory")
-    reasons = [d.reason if d is not None and d.setting is None else "" for d in decisions]
+def _refine(plan: RecordPlan, numbers: list[int], settings: Settings, threads: int) -> list[dict[str, Any]]:
+    """The journal's records of some records of one image."""
+    owner = plan.image_of(numbers[0])
+    image = read_sized(owner.path, owner.size)
+    refined, left_alone = refine_records(image, [plan.record(k) for k in numbers], settings, threads=threads)
     return [
-        {"name": k, "stamp": photo.stamp, "record": record, "kept": reason}
-        for k, record, reason in zip(group, refined, reasons, strict=True)
+        {"name": k, "stamp": owner.stamp, "left_alone": reason, "record": record}
+        for k, record, reason in zip(numbers, refined, left_alone, strict=True)
     ]
 
 
-def _side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, R]]:
-    """Each item with its result, in order, while a few further ones are worked on."""
+def _side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, Future[R]]]:
+    """Each item with its finished work, in order, while a few further ones are worked on."""
     waiting: deque[tuple[T, Future[R]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))
                 if len(waiting) >= 4 * threads:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
+                    yield waiting.popleft()
+            yield from waiting
         finally:
             pool.shutdown(cancel_futures=True)

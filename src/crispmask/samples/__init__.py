@@ -1,10 +1,10 @@
-"""Two public-domain photos of people for the demo and the tests; their origin is in ``LICENSES.md``."""
+"""Two public-domain images of people for the demo and the tests; their origin is in ``LICENSES.md``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def sample_photos() -> list[Path]:
-    """The photos, sorted by name."""
+def sample_images() -> list[Path]:
+    """The image files, sorted by name."""
     return sorted(Path(__file__).parent.glob("*.jpg"))

@@ -9,12 +9,15 @@ import pytest
 
 from crispmask.coco import CocoDataset
 from crispmask.errors import DataError, ImageError
-from crispmask.pipeline.ray.manifest import Manifest, find_photos, is_manifest, make_manifest
+from crispmask.pipeline.plan import Plan
+from crispmask.pipeline.ray.manifest import Manifest, find_images_and_urls, is_manifest, make_manifest
 from crispmask.pipeline.ray.storage import Place
 
 
 def test_photos_have_the_names_of_a_run_without_a_cluster(photos):
-    found = find_photos([photos])
+    (photos / "x.heic").touch()
+    found, unread = find_images_and_urls([photos])
+    assert unread == [photos / "x.heic"]
     assert list(found) == ["a.jpg", "b.png", "d.webp", "e.png", "sub/a.jpg", "sub/deep/c.png"]
     assert found["sub/a.jpg"] == str(photos / "sub" / "a.jpg")
 
@@ -22,18 +25,20 @@ def test_photos_have_the_names_of_a_run_without_a_cluster(photos):
 def test_photos_below_a_url_are_named_by_their_urls(photos):
     (photos / "notes.txt").write_text("no photo")
     url = f"file://{photos}"
-    assert list(find_photos([url])) == [f"{url}/{name}" for name in find_photos([photos])]
-    assert list(find_photos([f"{url}/b.png"])) == [f"{url}/b.png"]
+    names, _ = find_images_and_urls([photos])
+    assert list(find_images_and_urls([url])[0]) == [f"{url}/{name}" for name in names]
+    assert list(find_images_and_urls([f"{url}/b.png"])[0]) == [f"{url}/b.png"]
     with pytest.raises(ImageError, match="holds no image"):
-        find_photos([f"{url}/nothing"])
+        find_images_and_urls([f"{url}/nothing"])
 
 
 def test_annotations_give_ids_and_sizes(photos, tmp_path):
     images = [{"id": 7, "file_name": "sub/a.jpg", "height": 40, "width": 56}]
     (tmp_path / "gt.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
     dataset = CocoDataset.from_file(tmp_path / "gt.json")
-    manifest = make_manifest(find_photos([photos]), dataset, Place.of(tmp_path / "m.parquet"))
-    assert manifest.photos == 1
+    plan = Plan.make(*find_images_and_urls([photos]), dataset)
+    manifest = make_manifest(plan, Place.of(tmp_path / "m.parquet"), ids=True)
+    assert (manifest.images, plan.unnamed, plan.missing) == (1, 5, 0)
     uri = str(photos / "sub" / "a.jpg")
     row = {"file_name": "sub/a.jpg", "uri": uri, "image_id": 7, "height": 40, "width": 56}
     assert pq.read_table(tmp_path / "m.parquet").to_pylist() == [row]
@@ -49,7 +54,7 @@ def test_manifests(tmp_path, kind):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert is_manifest([path])
     manifest = Manifest.open([path])
-    assert (manifest.photos, manifest.columns) == (2, ("file_name", "image_id"))
+    assert (manifest.images, manifest.columns) == (2, ("file_name", "image_id"))
     assert manifest.base == str(tmp_path)
     assert manifest.find() == {"b.png": str(tmp_path / "b.png"), "file:///bucket/a.png": "file:///bucket/a.png"}
 

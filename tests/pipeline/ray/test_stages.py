@@ -12,24 +12,26 @@ from crispmask.coco import instances_to_results
 from crispmask.detectors import EMBEDDED_SHA256, load_detector
 from crispmask.errors import DataError, ModelError
 from crispmask.image import read_image
-from crispmask.pipeline import Settings, process, refine_records
-from crispmask.pipeline.ray.stages import RECORDS, RESULT, Detect, Refine, RefineRecords, locate, read_photos
-from crispmask.samples import sample_photos
+from crispmask.pipeline import Settings, refine_records, segment_image
+from crispmask.pipeline.ray.stages import RECORDS, RESULT, Detect, Refine, RefineRecords, locate, read_images
+from crispmask.samples import sample_images
 
 
 def read(rows: list[dict], **options) -> pa.Table:
-    return pa.concat_tables(list(read_photos(pa.Table.from_pylist(rows), base=None, **options)))
+    return pa.concat_tables(list(read_images(pa.Table.from_pylist(rows), base=None, **options)))
 
 
-def test_the_stages_give_what_process_gives():
-    photo, settings, detector = sample_photos()[0], Settings(), load_detector(threads=1)
+def test_the_stages_give_what_one_process_gives():
+    photo, settings, detector = sample_images()[0], Settings(), load_detector(threads=1)
     pixels = read([{"file_name": "x.jpg", "uri": str(photo)}])
     image = read_image(photo)
     assert pixels["pixels"][0].as_py() == image.tobytes()
     found = pa.concat_tables(list(Detect("embedded", EMBEDDED_SHA256, settings)(pixels)))
     [row] = Refine(settings, detector.categories, EMBEDDED_SHA256)(found).to_pylist()
-    before, after = process(image, detector, settings)
+    result = segment_image(image, detector, settings)
+    before, after = result.before, result.after
     assert row["objects"] == len(after) > 0
+    assert [entry["left_alone"] for entry in row["instances"]] == [reason or None for reason in result.left_alone]
     for k, (old, new) in enumerate(zip(instances_to_results(before, 0), instances_to_results(after, 0), strict=True)):
         entry = row["instances"][k]
         assert (entry["bbox"], entry["score"], entry["category_id"]) == (new["bbox"], new["score"], new["category_id"])
@@ -40,11 +42,11 @@ def test_the_stages_give_what_process_gives():
 
 
 def test_a_bad_photo_goes_through_with_its_reason(tmp_path):
-    (tmp_path / "cut.jpg").write_bytes(sample_photos()[0].read_bytes()[:900])
+    (tmp_path / "cut.jpg").write_bytes(sample_images()[0].read_bytes()[:900])
     rows = [
         {"file_name": "cut.jpg", "uri": str(tmp_path / "cut.jpg"), "height": None, "width": None},
         {"file_name": "gone.jpg", "uri": f"file://{tmp_path}/gone.jpg", "height": None, "width": None},
-        {"file_name": "other.jpg", "uri": str(sample_photos()[0]), "height": 3, "width": 4},
+        {"file_name": "other.jpg", "uri": str(sample_images()[0]), "height": 3, "width": 4},
     ]
     found = pa.concat_tables(list(Detect("embedded", EMBEDDED_SHA256, Settings())(read(rows))))
     table = Refine(Settings(), {1: "person"}, EMBEDDED_SHA256)(found)
@@ -80,7 +82,7 @@ def test_where_a_photo_is(uri, base, expected):
 
 
 def test_records_are_refined_as_without_a_cluster():
-    photo, settings = sample_photos()[0], Settings(score=0)
+    photo, settings = sample_images()[0], Settings(score=0)
     image = read_image(photo)
     mask = np.zeros(image.shape[:2], bool)
     mask[40:200, 60:180] = True
@@ -92,4 +94,6 @@ def test_records_are_refined_as_without_a_cluster():
     [row] = RefineRecords(settings)(table).to_pylist()
     assert row["error"] is None
     assert [done["number"] for done in row["records"]] == [3]
-    assert json.loads(row["records"][0]["record"]) == refine_records(image, [record], settings)[0]
+    (refined,), (reason,) = refine_records(image, [record], settings)
+    assert json.loads(row["records"][0]["record"]) == refined
+    assert (row["records"][0]["left_alone"] or "") == reason

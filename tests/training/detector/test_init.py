@@ -16,7 +16,7 @@ from crispmask.detectors.canvas import detect  # noqa: E402
 from crispmask.detectors.networks import coco_network  # noqa: E402
 from crispmask.errors import ParamsError  # noqa: E402
 from crispmask.image import read_image  # noqa: E402
-from crispmask.samples import sample_photos  # noqa: E402
+from crispmask.samples import sample_images  # noqa: E402
 from crispmask.training.detector import init  # noqa: E402
 from crispmask.training.detector.checkpoint import write_checkpoint  # noqa: E402
 from crispmask.training.detector.config import TrainingConfig  # noqa: E402
@@ -52,7 +52,7 @@ def test_the_embedded_detector_goes_on_as_it_is():
         with torch.inference_mode():
             return [part.numpy() for part in network(torch.from_numpy(canvas))]
 
-    photo = read_image(sample_photos()[0])
+    photo = read_image(sample_images()[0])
     found = detect(photo, run, np.array([0, 1, 2]), 512, 1024, 32)
     expected = load_detector()(photo)
     assert found.category_ids[0] == 2

@@ -1,4 +1,4 @@
-"""The path of photos on many machines: the pipeline as stages of Ray Data (extra ``cluster``)."""
+"""The pipeline on many machines, as stages of Ray Data (extra ``cluster``)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 
 from crispmask.errors import MissingExtraError
 
-# Ray reports its use to its maker unless it is told not to; who wants that sets the variable to 1.
+# Ray sends usage statistics to its vendor unless this is 0; set it to 1 to allow them.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# What its C++ parts have to say goes past Python's logging, straight to the terminal.
+# Ray's C++ parts write to the terminal directly, not through Python's logging.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 try:
-    from crispmask.pipeline.ray.engine import Progress
     from crispmask.pipeline.ray.refine import refine_on_ray
     from crispmask.pipeline.ray.segment import segment_on_ray
 except ModuleNotFoundError as error:
@@ -20,4 +19,4 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError(error.name or "ray", "cluster") from None
 
-__all__ = ["Progress", "refine_on_ray", "segment_on_ray"]
+__all__ = ["refine_on_ray", "segment_on_ray"]

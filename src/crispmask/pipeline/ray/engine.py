@@ -1,4 +1,4 @@
-"""What every run on a cluster has: the connection, progress, rows that are written once, and resuming."""
+"""What every run on a cluster needs: the connection, progress, rows that are written once, and resuming."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -19,60 +20,66 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from crispmask.errors import ClusterError, CrispmaskError
-from crispmask.pipeline.journal import refuse_other_settings
+from crispmask.errors import ClusterError, CrispmaskError, DataError
+from crispmask.files import locked, refuse_other_settings
+from crispmask.pipeline.journal import CHECKSUMS
+from crispmask.pipeline.output import TABLE
+from crispmask.pipeline.progress import Progress
 from crispmask.pipeline.ray.manifest import Manifest
 from crispmask.pipeline.ray.stages import KEY
 from crispmask.pipeline.ray.storage import Place
 
-UNFINISHED, MANIFEST, CHECKPOINT, TABLE = "unfinished.json", "manifest.parquet", "checkpoint", "photos.parquet"
+UNFINISHED, MANIFEST, CHECKPOINT = "unfinished.json", "manifest.parquet", "checkpoint"
 
-BLOCK = 16  # photos that a task takes at a time: seconds of work, and few enough to spread over the machines
+BLOCK = 16  # images that a task takes at a time: seconds of work, and few enough to spread over the machines
 EVERY = 0.5  # seconds between two looks at the progress
 
 
-@dataclass(frozen=True)
-class Progress:
-    """`done` of `total` photos, `resumed` of them by an earlier run, and the objects found by this one.
+def goes_on(out: Place, settings: dict[str, Any], restart: bool) -> dict[str, Any] | None:
+    """What `begin` noted of the interrupted run in `out` that this one goes on with; None where there is none.
 
-    Photos that are done anew because a machine was lost count again, up to the total.
-    """
-
-    done: int
-    total: int
-    resumed: int
-    objects: int
-
-
-def goes_on(out: Place, fingerprint: dict[str, Any], restart: bool) -> bool:
-    """Whether `out` holds an interrupted run to go on with.
-
-    The file that says so is written last (`begin`) and removed first, so that a crash in between leaves either a run to
-    go on with or none.
+    The file that holds it is written last (`begin`) and removed first, so that a crash in between leaves either a run
+    to go on with or none.
 
     Raises:
-        ParamsError: one with other settings than `fingerprint`.
+        ParamsError: a run with other settings.
+        DataError: a file that cannot be read.
     """
     mark = out / UNFINISHED
     if restart:
         mark.remove()
     if not mark.exists():
-        return False
-    refuse_other_settings(out.url, mark.read_json(), fingerprint)
-    return True
+        return None
+    content = mark.read_json()
+    try:
+        old, notes = dict(content["settings"]), dict(content["notes"])
+    except (LookupError, TypeError, ValueError):
+        raise DataError(f"{mark.url} is not from a run of crispmask: remove it, or begin anew with --restart") from None
+    refuse_other_settings(out.url, old, settings, CHECKSUMS)
+    return notes
 
 
-def begin(out: Place, fingerprint: dict[str, Any]) -> None:
-    """Remove the rows of older runs, and say that one has begun."""
+def begin(out: Place, settings: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Remove the rows of older runs, and note that a run with these settings has begun, and what it needs to go on."""
     (out / CHECKPOINT).remove()
     (out / TABLE).remove()
-    (out / UNFINISHED).write_json(fingerprint)
+    (out / UNFINISHED).write_json({"settings": settings, "notes": notes})
 
 
 def end(out: Place) -> None:
     """Remove what only an unfinished run needs."""
     for name in (UNFINISHED, CHECKPOINT, MANIFEST):
         (out / name).remove()
+
+
+@contextmanager
+def held(out: Place) -> Iterator[None]:
+    """Hold the output for this process where it is a folder of this machine; object stores have no locks."""
+    if out.is_local:
+        with locked(Path(out.path)):
+            yield
+    else:
+        yield
 
 
 def read_blocks(manifest: Manifest) -> ray.data.Dataset:
@@ -83,8 +90,8 @@ def read_blocks(manifest: Manifest) -> ray.data.Dataset:
         return manifest.read().repartition(target_num_rows_per_block=BLOCK)
 
 
-def write_once(rows: ray.data.Dataset, out: Place, photos_per_file: int, schema: pa.Schema) -> None:
-    """Run the stages; files appear in `TABLE`, and which photos they hold in `CHECKPOINT`, in two steps of Ray's."""
+def write_once(rows: ray.data.Dataset, out: Place, images_per_file: int, schema: pa.Schema) -> None:
+    """Run the stages; files appear in `TABLE`, and which images they hold in `CHECKPOINT`, in two steps of Ray's."""
     table, checkpoint = out / TABLE, out / CHECKPOINT
     rows.context.checkpoint_config = CheckpointConfig(
         id_column=KEY,
@@ -92,11 +99,11 @@ def write_once(rows: ray.data.Dataset, out: Place, photos_per_file: int, schema:
         override_filesystem=checkpoint.filesystem,
         delete_checkpoint_on_success=False,  # it is needed until the results are put together
     )
-    rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=photos_per_file, schema=schema)
+    rows.write_parquet(table.path, filesystem=table.filesystem, min_rows_per_file=images_per_file, schema=schema)
 
 
 def finished(out: Place) -> ds.Dataset | None:
-    """The names of the photos that are finished, as rows."""
+    """The names of the images that are finished, as rows."""
     checkpoint = out / CHECKPOINT
     done = [file.path for file in checkpoint.files() if not file.path.endswith(".pending.parquet")]
     return ds.dataset(done, filesystem=checkpoint.filesystem, format="parquet") if done else None
@@ -106,19 +113,19 @@ class _Counter:
     """An actor that adds up what the tasks did."""
 
     def __init__(self) -> None:
-        self._photos = self._objects = 0
+        self._images = self._objects = 0
 
-    def add(self, photos: int, objects: int) -> None:
-        self._photos += photos
+    def add(self, images: int, objects: int) -> None:
+        self._images += images
         self._objects += objects
 
     def read(self) -> tuple[int, int]:
-        return self._photos, self._objects
+        return self._images, self._objects
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A stage that tells the counter of its rows."""
+    """A stage whose rows are counted."""
 
     stage: Callable[[pa.Table], pa.Table]
     counter: Any
@@ -130,16 +137,19 @@ class Counted:
 
 
 @contextmanager
-def telling(on_progress: Callable[[Progress], None] | None, total: int, resumed: int) -> Iterator[Any]:
-    """A counter for the tasks; while the block runs, `on_progress` is told what it holds."""
+def counting(on_progress: Callable[[Progress], None] | None, total: int, resumed: int) -> Iterator[Any]:
+    """A counter for the tasks; while the block runs, `on_progress` is called with what it holds.
+
+    Images that are done again because a machine was lost count twice, up to the total.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     counter = ray.remote(_Counter).options(num_cpus=0, scheduling_strategy=here).remote()
     finished = Event()
 
     def tell() -> None:
-        photos, objects = ray.get(counter.read.remote())
+        images, objects = ray.get(counter.read.remote())
         if on_progress:
-            on_progress(Progress(min(resumed + photos, total), total, resumed, objects))
+            on_progress(Progress(min(resumed + images, total), total, resumed, objects))
 
     def watch() -> None:
         while not finished.wait(EVERY):
@@ -169,7 +179,7 @@ def connected(address: str | None) -> Iterator[None]:
     else:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     for handler in logging.getLogger("ray.data").handlers:
-        if not isinstance(handler, logging.FileHandler):  # its diary on stderr; Ray's log files keep it
+        if not isinstance(handler, logging.FileHandler):  # what it reports on stderr stays in Ray's log files
             handler.setLevel(logging.CRITICAL)
     try:
         ray.init(**options)

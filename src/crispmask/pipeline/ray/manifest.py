@@ -1,21 +1,20 @@
-"""Which photos a run is about: manifests that the user has, or one that is made from folders and URLs."""
+"""Lists of images as files: manifests that the user has, or one that is made from the plan of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
 
-from crispmask.coco import CocoDataset
 from crispmask.errors import DataError, ImageError
-from crispmask.image import SUFFIXES, find_images
-from crispmask.pipeline.naming import match_annotations, relative_names
+from crispmask.image import Found, search_images, suffixes
+from crispmask.pipeline.naming import relative_names
+from crispmask.pipeline.plan import Plan
 from crispmask.pipeline.ray.stages import KEY, RECORDS, locate
 from crispmask.pipeline.ray.storage import Place, is_url
 
@@ -25,20 +24,20 @@ COLUMNS = {KEY: pa.string(), "uri": pa.string(), "image_id": pa.int64(), "height
 
 @dataclass(frozen=True)
 class Manifest:
-    """Parquet or JSON-lines files with a row per photo.
+    """Parquet or JSON-lines files with a row per image.
 
     Attributes:
         places: the files.
         kind: ``parquet`` or ``json``.
         columns: those of `COLUMNS` that it has, and ``records`` where it is one of ``refine``.
-        photos: number of rows.
+        images: number of rows.
         base: path or URL that its relative names start from.
     """
 
     places: tuple[Place, ...]
     kind: str
     columns: tuple[str, ...]
-    photos: int
+    images: int
     base: str
 
     @classmethod
@@ -52,11 +51,11 @@ class Manifest:
         kinds = {_kind(source) for source in sources}
         kind = kinds.pop()
         if kinds or kind is None:
-            raise DataError(f"{named}: manifests must all be of one kind, and without photos beside them")
+            raise DataError(f"{named}: manifests must all be of one kind, and without images beside them")
         places = tuple(Place.of(source) for source in sources)
         try:
             content = _open(places, kind)
-            photos = content.count_rows()
+            images = content.count_rows()
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot read the manifest {named}: {error}") from None
         fields = {field.name: field.type for field in content.schema}
@@ -67,7 +66,7 @@ class Manifest:
             if name in fields and not (fits(fields[name]) or pa.types.is_null(fields[name])):
                 raise DataError(f"the manifest {named}: the column {name!r} must hold {wanted}, not {fields[name]}")
         columns = tuple(name for name in (*COLUMNS, RECORDS.name) if name in fields)
-        return cls(places, kind, columns, photos, places[0].parent.url)
+        return cls(places, kind, columns, images, places[0].parent.url)
 
     def read(self) -> ray.data.Dataset:
         """Its rows as a Ray data set."""
@@ -78,7 +77,7 @@ class Manifest:
         return ray.data.read_json(paths, filesystem=filesystem, file_extensions=None)
 
     def find(self) -> dict[str, str]:
-        """All its photos as `find_photos` gives them."""
+        """All its images: paths or URLs by name."""
         rows = _open(self.places, self.kind).to_table(list(self.columns)).to_pylist()
         return {row[KEY]: locate(row, self.base).url for row in rows}
 
@@ -88,46 +87,43 @@ def is_manifest(sources: Sequence[str | Path]) -> bool:
     return any(_kind(source) is not None for source in sources)
 
 
-def make_manifest(
-    photos: Mapping[str, str], annotations: CocoDataset | None, place: Place, outright: Collection[Path] = ()
-) -> Manifest:
-    """Write a manifest of photos.
+def make_manifest(plan: Plan, place: Place, ids: bool) -> Manifest:
+    """Write a manifest of the images of a plan.
 
     Args:
-        photos: paths or URLs by name, see `find_photos`.
-        annotations: what gives the image ids and sizes, by file name.
+        plan: with paths or URLs, see `find_images_and_urls`.
         place: the Parquet file to write.
-        outright: photos that the annotations must name; others are left out where they do not.
-
-    Raises:
-        DataError: a photo that the annotations do not name.
+        ids: whether to write the image ids and sizes, which an annotation file gave.
     """
-    rows: list[dict[str, Any]] = [{KEY: name, "uri": uri} for name, uri in photos.items()]
-    columns = [KEY, "uri"]
-    if annotations is not None:
-        images = match_annotations({name: Path(uri) for name, uri in photos.items()}, annotations, outright)
-        sizes = {name: {"height": image.size[0], "width": image.size[1]} for name, image in images.items()}
-        rows = [{**row, "image_id": images[row[KEY]].id, **sizes[row[KEY]]} for row in rows if row[KEY] in images]
-        columns = list(COLUMNS)
+    columns = list(COLUMNS) if ids else [KEY, "uri"]
+    rows = []
+    for name, image in plan.images.items():
+        height, width = image.size or (None, None)
+        rows.append({KEY: name, "uri": image.uri, "image_id": image.image_id, "height": height, "width": width})
+    schema = pa.schema({name: COLUMNS[name] for name in columns})
     with place.writing() as partial:
-        pq.write_table(pa.Table.from_pylist(rows, pa.schema({name: COLUMNS[name] for name in columns})), partial)
+        pq.write_table(pa.Table.from_pylist(rows, schema), partial)
     return Manifest.open([place.url])
 
 
-def find_photos(sources: Sequence[str | Path]) -> dict[str, str]:
-    """The photos that files, folders, patterns and URLs stand for: paths and URLs by name, sorted by name.
+def find_images_and_urls(sources: Sequence[str | Path]) -> tuple[dict[str, str], list[Path]]:
+    """The images that files, folders, patterns and URLs stand for: paths and URLs by name, sorted by name.
 
-    Names of local photos are relative, as in a run without a cluster; those under URLs are their URLs.
+    Names of local images are relative, as in a run without a cluster; those under URLs are their URLs.
+
+    Returns:
+        The images, and local files whose format cannot be read here.
 
     Raises:
-        ImageError: a source without any photo.
+        ImageError: a source without any image.
     """
     local = [source for source in sources if not is_url(source)]
-    found = {name: str(file) for name, file in relative_names(local, find_images(local)).items()} if local else {}
+    found = search_images(local) if local else Found([], [])
+    images = {name: str(file) for name, file in relative_names(local, found.images).items()}
     for source in sources:
         if is_url(source):
-            found |= {place.url: place.url for place in _images_at(Place.of(source))}
-    return dict(sorted(found.items()))
+            images |= {place.url: place.url for place in _images_at(Place.of(source))}
+    return dict(sorted(images.items())), found.unread
 
 
 def _images_at(place: Place) -> list[Place]:
@@ -135,10 +131,10 @@ def _images_at(place: Place) -> list[Place]:
         files = [place] if place.is_file() else place.files()
     except OSError as error:
         raise ImageError(f"{place.url} cannot be read: {error}") from None
-    photos = [file for file in files if file is place or PurePosixPath(file.path).suffix.lower() in SUFFIXES]
-    if not photos:
-        raise ImageError(f"{place.url} holds no image (looked for {', '.join(sorted(SUFFIXES))})")
-    return photos
+    images = [file for file in files if file is place or PurePosixPath(file.path).suffix.lower() in suffixes()]
+    if not images:
+        raise ImageError(f"{place.url} holds no image (looked for {', '.join(sorted(suffixes()))})")
+    return images
 
 
 def _open(places: Sequence[Place], kind: str) -> ds.Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,26 +17,15 @@ import pyarrow.parquet as pq
 from crispmask.coco import write_results
 from crispmask.coco.stream import open_plain
 from crispmask.errors import ParamsError
-from crispmask.pipeline import RefineReport, Settings
 from crispmask.pipeline.job import RefineJob
-from crispmask.pipeline.plan import Plan
-from crispmask.pipeline.ray.engine import (
-    MANIFEST,
-    TABLE,
-    Counted,
-    Progress,
-    begin,
-    connected,
-    finished,
-    goes_on,
-    read_blocks,
-    telling,
-    write_once,
-)
+from crispmask.pipeline.progress import Progress, RefineReport
+from crispmask.pipeline.ray import engine
 from crispmask.pipeline.ray.manifest import COLUMNS, Manifest
 from crispmask.pipeline.ray.output import BATCH, check_rows, dataset_of
-from crispmask.pipeline.ray.stages import KEY, RECORDS, REFINED, RefineRecords, read_photos
+from crispmask.pipeline.ray.stages import KEY, RECORDS, REFINED, RefineRecords, read_images
 from crispmask.pipeline.ray.storage import Place
+from crispmask.pipeline.records import RecordPlan
+from crispmask.pipeline.settings import Settings
 
 
 def refine_on_ray(
@@ -46,7 +36,7 @@ def refine_on_ray(
     *,
     address: str | None = None,
     annotations: str | Path | None = None,
-    photos_per_file: int = 100,
+    images_per_file: int = 100,
     restart: bool = False,
     skip_bad: bool = False,
     on_bad: Callable[[str], None] | None = None,
@@ -59,57 +49,61 @@ def refine_on_ray(
     refinement is the cluster's.
 
     Args:
-        results, images, output, settings, annotations, restart, skip_bad, on_bad: as for `refine_results`; the photos
+        results, images, output, settings, annotations, restart, skip_bad, on_bad: as for `refine_results`; the images
             and the folder of the output must be there under the same path on all machines.
-        address, photos_per_file, on_progress: as for `segment_on_ray`.
+        address, images_per_file, on_progress: as for `segment_on_ray`.
 
     Raises:
-        DataError, ParamsError: as `refine_results`; a photo that can no longer be read is told at the end.
+        DataError, ParamsError: as `refine_results`; an image that can no longer be read is reported at the end.
         ClusterError: as `segment_on_ray`.
     """
-    if photos_per_file < 1:
-        raise ParamsError(f"photos_per_file must be at least 1, got {photos_per_file}")
+    if images_per_file < 1:
+        raise ParamsError(f"images_per_file must be at least 1, got {images_per_file}")
     job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
     state = Place.of(job.state)
-    with open_plain(job.results) as file:
-        fingerprint = {"engine": "ray", **job.fingerprint()}
-        going_on = goes_on(state, fingerprint, restart)
-        plan = job.plan(file)
-        manifest = _write_manifest(plan, state / MANIFEST)
-        if not going_on:
-            begin(state, fingerprint)
-    before = finished(state)
-    resumed = {int(name) for name in before.to_table()[KEY].to_pylist()} if before is not None else set()
-    if manifest.photos:
-        with connected(address), telling(on_progress, manifest.photos, len(resumed)) as counter:
-            rows = (
-                read_blocks(manifest)
-                .map_batches(partial(read_photos, base=None, carry=(RECORDS,)), batch_format="pyarrow")
-                .map_batches(Counted(RefineRecords(job.settings), counter), batch_format="pyarrow")
-            )
-            write_once(rows, state, photos_per_file, REFINED)
-        refined = _refined(state / TABLE, manifest.photos)
-    else:
+    with engine.held(state):
+        with open_plain(job.results) as file:
+            fingerprint = {"engine": "ray", **job.fingerprint()}
+            going_on = engine.goes_on(state, fingerprint, restart)
+            plan = job.plan(file)
+            manifest = _write_manifest(plan, state / engine.MANIFEST)
+            if going_on is None:
+                engine.begin(state, fingerprint, {})
+        before = engine.finished(state)
+        resumed = {int(name) for name in before.to_table()[KEY].to_pylist()} if before is not None else set()
         refined = REFINED.empty_table()
-    for row in refined.filter(pc.is_valid(refined["error"])).to_pylist():
-        for entry in row["records"]:
-            job.bad(f"{job.results}: result {entry['number']}: {row['error']}")
-    numbers = _write(refined, job.output)
-    report = job.conclude(plan, numbers, sum(plan.owner[k] in resumed for k in numbers))
-    state.remove()
+        if manifest.images:
+            with (
+                engine.connected(address),
+                engine.counting(on_progress, manifest.images, len(resumed)) as counter,
+            ):
+                rows = (
+                    engine.read_blocks(manifest)
+                    .map_batches(partial(read_images, base=None, carry=(RECORDS,)), batch_format="pyarrow")
+                    .map_batches(engine.Counted(RefineRecords(job.settings), counter), batch_format="pyarrow")
+                )
+                engine.write_once(rows, state, images_per_file, REFINED)
+            check_rows(state / engine.TABLE, manifest.images)
+            refined = dataset_of(state / engine.TABLE).to_table()
+        for row in refined.filter(pc.is_valid(refined["error"])).to_pylist():
+            for entry in row["records"]:
+                job.bad(f"{job.results}: result {entry['number']}: {row['error']}")
+        numbers, left_alone = _write(refined, job.output)
+        report = job.conclude(plan, numbers, sum(plan.owner[k] in resumed for k in numbers), left_alone)
+        state.remove()
     return report
 
 
-def _write_manifest(plan: Plan, place: Place) -> Manifest:
-    """A row a photo, named by its number in the plan, with its records."""
+def _write_manifest(plan: RecordPlan, place: Place) -> Manifest:
+    """A row an image, named by its number in the plan, with its records."""
     schema = pa.schema([*(pa.field(name, kind) for name, kind in COLUMNS.items()), RECORDS])
     with place.writing() as partial_file, pq.ParquetWriter(partial_file, schema) as writer:
         rows: list[dict[str, Any]] = []
         for group in plan.groups():
-            photo, owner = plan.photo_of(group[0]), plan.owner[group[0]]
+            image, owner = plan.image_of(group[0]), plan.owner[group[0]]
             records = [{"number": k, "record": json.dumps(plan.record(k))} for k in group]
-            size = {"height": photo.size[0], "width": photo.size[1]}
-            rows.append({KEY: str(owner), "uri": os.path.abspath(photo.path), **size, RECORDS.name: records})  # noqa: PTH100
+            size = {"height": image.size[0], "width": image.size[1]}
+            rows.append({KEY: str(owner), "uri": os.path.abspath(image.path), **size, RECORDS.name: records})  # noqa: PTH100
             if len(rows) == BATCH:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
@@ -117,13 +111,8 @@ def _write_manifest(plan: Plan, place: Place) -> Manifest:
     return Manifest.open([place.url])
 
 
-def _refined(table: Place, photos: int) -> pa.Table:
-    check_rows(table, photos)
-    return dataset_of(table).to_table()
-
-
-def _write(refined: pa.Table, output: Path) -> list[int]:
-    """Write the refined records in the order of the input; their numbers there."""
+def _write(refined: pa.Table, output: Path) -> tuple[list[int], Counter[str]]:
+    """Write the refined records in the order of the input; their numbers there, and why masks were left alone."""
     usable = refined.filter(pc.is_null(refined["error"]))
     records = pa.Table.from_struct_array(pc.list_flatten(usable[RECORDS.name])).sort_by("number")
 
@@ -133,5 +122,4 @@ def _write(refined: pa.Table, output: Path) -> list[int]:
                 yield json.loads(text)
 
     write_results(output, lines())
-    numbers: list[int] = records["number"].to_pylist()
-    return numbers
+    return records["number"].to_pylist(), Counter(records["left_alone"].drop_null().to_pylist())

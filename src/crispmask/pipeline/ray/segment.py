@@ -1,10 +1,8 @@
-"""``segment`` on many machines: plans the run, has the cluster do it, and puts the results together."""
+"""``segment`` on many machines: plan the run, let the cluster work, and put the results together."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,26 +15,17 @@ from crispmask.coco import CocoDataset
 from crispmask.detectors import load_detector
 from crispmask.detectors.base import Detector
 from crispmask.errors import DataError, ParamsError
-from crispmask.pipeline import Failure, Report, Settings
-from crispmask.pipeline.provenance import IN_FOLDER, describe, write_provenance
-from crispmask.pipeline.ray.engine import (
-    MANIFEST,
-    TABLE,
-    Counted,
-    Progress,
-    begin,
-    connected,
-    end,
-    finished,
-    goes_on,
-    read_blocks,
-    telling,
-    write_once,
-)
-from crispmask.pipeline.ray.manifest import Manifest, find_photos, is_manifest, make_manifest
-from crispmask.pipeline.ray.output import check_rows, write_coco
-from crispmask.pipeline.ray.stages import RESULT, Detect, Refine, read_photos
+from crispmask.pipeline.naming import named_files
+from crispmask.pipeline.output import COCO_FILES, refuse_other_results, remove_pictures, run_facts
+from crispmask.pipeline.plan import Categories, Plan
+from crispmask.pipeline.progress import Failure, Progress, SegmentReport
+from crispmask.pipeline.provenance import IN_FOLDER, write_provenance
+from crispmask.pipeline.ray import engine
+from crispmask.pipeline.ray.manifest import Manifest, find_images_and_urls, is_manifest, make_manifest
+from crispmask.pipeline.ray.output import summarize, write_coco_of
+from crispmask.pipeline.ray.stages import RESULT, Detect, Refine, read_images
 from crispmask.pipeline.ray.storage import Place
+from crispmask.pipeline.settings import Settings
 from crispmask.runtime import onnx_runtime
 
 FEW = 4  # processors; in a cluster of fewer, detectors share them with the tasks
@@ -50,17 +39,19 @@ def segment_on_ray(
     *,
     address: str | None = None,
     annotations: str | Path | None = None,
-    photos_per_file: int = 100,
+    images_per_file: int = 100,
     gpus: float | None = None,
     json: bool = True,
     restart: bool = False,
+    overwrite: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Report:
-    """Segment photos on a Ray cluster; go on where an interrupted run with the same settings stopped.
+) -> SegmentReport:
+    """Segment images on a Ray cluster; go on where an interrupted run with the same settings stopped.
 
-    Writes into `output` the folder ``photos.parquet`` with one row per photo (`crispmask.pipeline.ray.stages.RESULT`)
+    Writes into `output` the folder ``images.parquet`` with one row per image (`crispmask.pipeline.ray.stages.RESULT`)
     and, with `json`, the files of `crispmask.pipeline.segment_folder`, which are the same bytes as a run without a
-    cluster gives on processors of the same kind.
+    cluster and without pictures gives on processors of the same kind. A local folder is held for the run; in an object
+    store, see to it that two runs do not write to one place.
 
     Args:
         sources: files, folders, glob patterns, URLs of object stores; or manifests (``.parquet``, ``.jsonl``), with
@@ -71,31 +62,33 @@ def segment_on_ray(
         address: of the cluster, ``auto`` for the one on this machine; by default that of ``RAY_ADDRESS``, or a
             cluster of this machine alone that ends with the call. A process that Ray knows already uses its cluster.
         annotations: COCO annotation file, as for `segment_folder`.
-        photos_per_file: at least so many rows a Parquet file; so much is done anew after an interruption.
+        images_per_file: at least so many rows a Parquet file; so much is done anew after an interruption.
         gpus: graphics processors of one detector, also a fraction; by default one where the cluster has any and ONNX
             Runtime here can use them, else none.
         json: whether to write COCO JSON too.
         restart: drop the progress of an interrupted run.
+        overwrite: remove results of another run in `output`, rather than refuse to write there.
         on_progress: called once at the start, and then about twice a second from another thread.
 
     Returns:
-        The report; photos that cannot be read are among its failures and do not stop the others.
+        The report; images that cannot be read are among its failures and do not stop the others.
 
     Raises:
         ImageError: sources without any image.
-        DataError: a manifest, annotation file or output that cannot be used.
+        DataError: a manifest, annotation file or output that cannot be used, or results of another run in `output`.
         ParamsError: an interrupted run with other settings in `output`.
         ModelError: a detector that fails.
-        ClusterError: a cluster that cannot be reached or loses more than it can make good.
+        ClusterError: a cluster that cannot be reached or loses more than it can compute again.
     """
     settings, out = settings or Settings(), Place.of(output)
-    if photos_per_file < 1:
-        raise ParamsError(f"photos_per_file must be at least 1, got {photos_per_file}")
+    if images_per_file < 1:
+        raise ParamsError(f"images_per_file must be at least 1, got {images_per_file}")
     if out.is_file():
         raise DataError(f"the output {output} is a file: name a folder")
     loaded = load_detector(detector)
     dataset = CocoDataset.from_file(annotations, annotations=False) if annotations else None
-    categories = _Categories.make(loaded, dataset)
+    categories = Categories.make(loaded.categories, dataset)
+    facts = run_facts(loaded, annotations, sources, settings)
     fingerprint = {
         "crispmask": __version__,
         "detector": loaded.checksum,
@@ -103,71 +96,89 @@ def segment_on_ray(
         "annotations": Place.of(annotations).url if annotations else None,
         **settings.as_dict(),
     }
-    manifest = _begin(out, fingerprint, sources, dataset, restart)
-    with connected(address):
-        before = finished(out)
-        resumed = before.count_rows() if before is not None else 0
-        with telling(on_progress, manifest.photos, resumed) as counter:
-            rows = _stages(manifest, detector, loaded, settings, counter, gpus)
-            write_once(rows, out, photos_per_file, RESULT)
-        objects, failed = check_rows(out / TABLE, manifest.photos)
-        done = manifest.photos - len(failed)
-        facts = {
-            "detector": {"name": loaded.name, "sha256": loaded.checksum},
-            "annotations": describe(Path(annotations)) if annotations else None,
-            "images": [str(source) for source in sources],
-            "settings": settings.as_dict(),
-            "photos": {"segmented": done, "unusable": len(failed)},
-        }
-        if done:
-            with out.filling() as folder:
-                names = []
-                if json:
+    with engine.held(out):
+        replaces = _holds_other_results(out, facts, overwrite)
+        manifest, notes = _begin(out, fingerprint, sources, dataset, restart, replaces)
+        with engine.connected(address):
+            before = engine.finished(out)
+            resumed = before.count_rows() if before is not None else 0
+            with engine.counting(on_progress, manifest.images, resumed) as counter:
+                rows = _stages(manifest, detector, loaded, settings, counter, gpus)
+                engine.write_once(rows, out, images_per_file, RESULT)
+            summary = summarize(out / engine.TABLE, manifest.images)
+            done = manifest.images - len(summary.failed)
+            facts["images"] = {"segmented": done, "unusable": len(summary.failed)}
+            if done:
+                with out.filling() as folder:
                     ids_given = "image_id" in manifest.columns
-                    names = write_coco(out / TABLE, folder, categories.ids, categories.named, ids_given)
-                write_provenance(folder / IN_FOLDER, "segment", facts, [folder / name for name in names])
-    end(out)
-    failures = tuple(Failure(Path(name), reason) for name, reason in failed.items())
-    missing = len(dataset.images) - manifest.photos if dataset else 0
-    return Report(done, resumed, objects, failures, categories.left_out, missing=missing)
+                    files = write_coco_of(out / engine.TABLE, folder, categories, ids_given) if json else []
+                    write_provenance(folder / IN_FOLDER, "segment", facts, files)
+        engine.end(out)
+    return SegmentReport(
+        done,
+        resumed,
+        summary.objects,
+        tuple(Failure(Path(name), reason) for name, reason in summary.failed.items()),
+        tuple(loaded.categories.values()),
+        categories.left_out,
+        notes["unnamed"],
+        notes["missing"],
+        tuple(map(Path, notes["unread"])),
+        summary.animated,
+        summary.left_alone,
+    )
 
 
-@dataclass(frozen=True)
-class _Categories:
-    """The detector's category ids to the results', the results' categories, and those that the data set lacks."""
+def _holds_other_results(out: Place, facts: dict[str, Any], overwrite: bool) -> bool:
+    """Whether `out` holds results of another run; DataError where they are not to be overwritten."""
+    if not any((out / name).exists() for name in (IN_FOLDER, *COCO_FILES)):
+        return False
+    try:
+        provenance = (out / IN_FOLDER).read_json()
+    except DataError:
+        provenance = None
+    try:
+        refuse_other_results(out.url, provenance, facts)
+    except DataError:
+        if not overwrite:
+            raise
+        return True
+    return False
 
-    ids: dict[int, int]
-    named: list[dict[str, Any]]
-    left_out: tuple[str, ...]
 
-    @classmethod
-    def make(cls, detector: Detector, dataset: CocoDataset | None) -> _Categories:
-        known = dict(detector.categories if dataset is None else dataset.categories)
-        id_of = {name: key for key, name in known.items()}
-        ids = {key: id_of[name] for key, name in detector.categories.items() if name in id_of}
-        if dataset is not None and not ids:
-            names = ", ".join(detector.categories.values())
-            raise DataError(f"{dataset.path} has none of the detector's categories ({names})")
-        left_out = tuple(name for name in detector.categories.values() if name not in id_of)
-        return cls(ids, [{"id": key, "name": name} for key, name in sorted(known.items())], left_out)
+def _remove_results(out: Place) -> None:
+    """Remove what an earlier run wrote; where that is a local folder, its pictures too."""
+    if out.is_local:
+        remove_pictures(Path(out.path))
+    for name in (IN_FOLDER, *COCO_FILES, engine.TABLE):
+        (out / name).remove()
 
 
 def _begin(
-    out: Place, fingerprint: dict[str, Any], sources: Sequence[str | Path], dataset: CocoDataset | None, restart: bool
-) -> Manifest:
-    """The photos of the run that was interrupted, or of a new one."""
-    going_on = goes_on(out, fingerprint, restart)
+    out: Place,
+    fingerprint: dict[str, Any],
+    sources: Sequence[str | Path],
+    dataset: CocoDataset | None,
+    restart: bool,
+    replaces: bool,
+) -> tuple[Manifest, dict[str, Any]]:
+    """The images of the run that was interrupted, or of a new one; and what its report will say of the others."""
+    notes = engine.goes_on(out, fingerprint, restart)
+    if notes is not None:
+        own = is_manifest(sources) and dataset is None
+        return Manifest.open(sources if own else [(out / engine.MANIFEST).url]), notes
+    notes = {"unnamed": 0, "missing": 0, "unread": []}
     if is_manifest(sources) and dataset is None:
         manifest = Manifest.open(sources)
-    elif going_on:
-        manifest = Manifest.open([(out / MANIFEST).url])
     else:
-        photos = Manifest.open(sources).find() if is_manifest(sources) else find_photos(sources)
-        outright = {Path(os.path.abspath(s)) for s in sources if os.path.isfile(s)}  # noqa: PTH100, PTH113
-        manifest = make_manifest(photos, dataset, out / MANIFEST, outright)
-    if not going_on:
-        begin(out, fingerprint)
-    return manifest
+        found, unread = (Manifest.open(sources).find(), []) if is_manifest(sources) else find_images_and_urls(sources)
+        plan = Plan.make(found, unread, dataset, named_files(sources))
+        manifest = make_manifest(plan, out / engine.MANIFEST, dataset is not None)
+        notes = {"unnamed": plan.unnamed, "missing": plan.missing, "unread": [str(file) for file in plan.unread]}
+    if replaces:
+        _remove_results(out)
+    engine.begin(out, fingerprint, notes)
+    return manifest, notes
 
 
 def _stages(
@@ -187,8 +198,8 @@ def _stages(
     processors = int(cluster.get("CPU", 0))
     shared = not gpus and processors < FEW
     return (
-        read_blocks(manifest)
-        .map_batches(partial(read_photos, base=manifest.base), batch_format="pyarrow")
+        engine.read_blocks(manifest)
+        .map_batches(partial(read_images, base=manifest.base), batch_format="pyarrow")
         .map_batches(
             Detect,
             fn_constructor_args=(detector, loaded.checksum, settings, "cuda" if gpus else "cpu"),
@@ -198,7 +209,7 @@ def _stages(
             num_gpus=gpus or None,
         )
         .map_batches(
-            Counted(Refine(settings, dict(loaded.categories), loaded.checksum), counter),
+            engine.Counted(Refine(settings, dict(loaded.categories), loaded.checksum), counter),
             batch_format="pyarrow",
         )
     )

@@ -1,14 +1,14 @@
-"""What the machines of a cluster do: read photos, detect, refine, and rows for Parquet.
+"""What the machines of a cluster do: read images, detect, refine, and make rows for Parquet.
 
-Each stage takes and gives small tables of photos, one row a photo. A photo that cannot be used goes on with the reason
-in ``error`` instead of pixels, so that it is told in the end and does not stop the others.
+Each stage takes and gives small tables of images, one row an image. An image that cannot be used goes on with the
+reason in ``error`` instead of pixels: it is reported in the end and does not stop the others.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,21 +23,25 @@ from crispmask._version import __version__
 from crispmask.coco import instances_to_results
 from crispmask.coco.images import other_size
 from crispmask.detectors import load_detector
-from crispmask.errors import CrispmaskError, DataError, ImageError, ModelError
-from crispmask.image import decode_frame, read_image
-from crispmask.pipeline import Settings, detect, refine, refine_records
+from crispmask.errors import DataError, ImageError, ModelError
+from crispmask.image import Frame, decode_frame, read_frame
+from crispmask.pipeline.progress import one_image
 from crispmask.pipeline.ray.storage import Place
+from crispmask.pipeline.results import refine_records
+from crispmask.pipeline.segmenter import refine_found
+from crispmask.pipeline.settings import Settings
 
-READERS = 8  # photos that a reading task fetches at the same time: an object store answers after tens of milliseconds
+READERS = 8  # images that a reading task fetches at the same time: an object store answers after tens of milliseconds
 
 KEY = "file_name"
-"""The column that tells photos apart, named as in COCO's images and in the metadata of Hugging Face's image folders."""
+"""The column that tells images apart, named as in COCO's images and in the metadata of Hugging Face's image folders."""
 
-_PHOTO = [
+_IMAGE = [
     pa.field(KEY, pa.string()),
     pa.field("image_id", pa.int64()),
     pa.field("height", pa.int32()),
     pa.field("width", pa.int32()),
+    pa.field("animated", pa.bool_()),
     pa.field("error", pa.string()),
 ]
 
@@ -49,12 +53,13 @@ INSTANCE = pa.struct(
         pa.field("bbox", pa.list_(pa.float64())),
         pa.field("rle", pa.large_string()),
         pa.field("rle_before", pa.large_string()),
+        pa.field("left_alone", pa.string()),
     ]
 )
 
 RESULT = pa.schema(
     [
-        *_PHOTO,
+        *_IMAGE,
         pa.field("objects", pa.int32()),
         pa.field("instances", pa.list_(INSTANCE)),
         pa.field("crispmask", pa.string()),
@@ -62,14 +67,22 @@ RESULT = pa.schema(
         pa.field("settings", pa.string()),
     ]
 )
-"""A row of the output: the photo, why it could not be used (or null), its objects, and where they come from.
+"""A row of the output: the image, why it could not be used (or null), its objects, and where they come from.
 
-``bbox`` is COCO's [x, y, width, height] in pixels, ``rle`` the counts of the refined mask's compressed RLE of size
-[``height``, ``width``], ``rle_before`` those of the detector's mask; ``detector`` is the SHA-256 of the weights."""
+``animated`` says whether the file holds further frames or pages, which were not read. Of an instance, ``bbox`` is
+COCO's [x, y, width, height] in pixels, ``rle`` the counts of the refined mask's compressed RLE of size [``height``,
+``width``], ``rle_before`` those of the detector's mask, ``left_alone`` why learned parameters left the mask as it was
+(null where they did not). ``detector`` is the SHA-256 of the weights."""
 
-RECORD = pa.struct([pa.field("number", pa.int64()), pa.field("record", pa.large_string())])
+RECORD = pa.struct(
+    [
+        pa.field("number", pa.int64()),
+        pa.field("record", pa.large_string()),
+        pa.field("left_alone", pa.string()),
+    ]
+)
 RECORDS = pa.field("records", pa.list_(RECORD))
-"""Results of one photo: their numbers in the file, and what the file says, as JSON."""
+"""Results of one image: their numbers in the file, what the file says, as JSON, and why a mask was left as it was."""
 
 REFINED = pa.schema(
     [pa.field(KEY, pa.string()), pa.field("error", pa.string()), pa.field("objects", pa.int32()), RECORDS]
@@ -77,53 +90,57 @@ REFINED = pa.schema(
 """A row of ``refine``: the same records with refined masks, or why there are none."""
 
 # Between the stages: the pixels as they lie in memory, the instances pickled as Ray's own arguments are.
-_PIXELS = pa.schema([*_PHOTO, pa.field("pixels", pa.large_binary())])
+_PIXELS = pa.schema([*_IMAGE, pa.field("pixels", pa.large_binary())])
 _DETECTED = _PIXELS.append(pa.field("before", pa.large_binary()))
 
 
-def read_photos(batch: pa.Table, *, base: str | None, carry: tuple[pa.Field, ...] = ()) -> Iterator[pa.Table]:
-    """Rows of a manifest with the photos' pixels; row by row, so that a batch of large photos is cut into blocks.
+def read_images(batch: pa.Table, *, base: str | None, carry: tuple[pa.Field, ...] = ()) -> Iterator[pa.Table]:
+    """Rows of a manifest with the images' pixels; row by row, so that a batch of large images is cut into blocks.
 
     Args:
         batch: columns ``file_name`` and, where there are such, ``uri`` (where the file is; by default its name below
-            `base`), ``image_id``, and ``height`` and ``width`` that the photo must have.
+            `base`), ``image_id``, and ``height`` and ``width`` that the image must have.
         base: path or URL that relative names start from.
         carry: further columns that stay.
     """
     schema = pa.schema([*_PIXELS, *carry])
     with ThreadPoolExecutor(READERS) as pool:
-        for row in pool.map(partial(_read_photo, base=base), batch.to_pylist()):
+        for row in pool.map(partial(_read, base=base), batch.to_pylist()):
             yield pa.Table.from_pylist([row], schema)
 
 
-def _read_photo(row: dict[str, Any], base: str | None) -> dict[str, Any]:
+def _read(row: dict[str, Any], base: str | None) -> dict[str, Any]:
     if not row[KEY]:
         raise DataError(f"the manifest has a row without {KEY!r}")
-    photo = {**row, "height": None, "width": None}
-    try:
+    read = {**row, "height": None, "width": None}
+    with one_image(row[KEY], _into(read)):
         place = locate(row, base)
-        image = _pixels(place)
-        height, width = row.get("height"), row.get("width")
-        if height and width and image.shape[:2] != (height, width):
-            raise other_size(Path(place.url), (image.shape[0], image.shape[1]), (height, width))
-    except CrispmaskError as error:
-        return {**photo, "error": str(error)}
-    return {**photo, "height": image.shape[0], "width": image.shape[1], "pixels": image.tobytes()}
+        frame = _frame(place)
+        height, width = frame.pixels.shape[:2]
+        if row.get("height") and row.get("width") and (height, width) != (row["height"], row["width"]):
+            raise other_size(Path(place.url), (height, width), (row["height"], row["width"]))
+        read.update(height=height, width=width, animated=frame.animated, pixels=frame.pixels.tobytes())
+    return read
+
+
+def _into(row: dict[str, Any]) -> Callable[[str], None]:
+    """What to call with the reason why the image of a row cannot be used."""
+    return lambda reason: row.update(pixels=None, error=reason)
 
 
 def locate(row: dict[str, Any], base: str | None) -> Place:
-    """Where the photo of a manifest's row is."""
+    """Where the image of a manifest's row is."""
     uri = row.get("uri") or row[KEY]
     if base is None or "://" in uri or uri.startswith("/"):
         return Place.of(uri)
     return Place.of(base) / uri
 
 
-def _pixels(place: Place) -> NDArray[np.uint8]:
+def _frame(place: Place) -> Frame:
     if place.is_local:
-        return read_image(place.path)
+        return read_frame(place.path)
     try:
-        return decode_frame(place.read_bytes(), place.url).pixels
+        return decode_frame(place.read_bytes(), place.url)
     except FileNotFoundError:
         raise ImageError(f"{place.url} does not exist") from None
     except OSError as error:
@@ -154,14 +171,11 @@ class Detect:
             yield pa.Table.from_pylist([self._detect(row)], _DETECTED)
 
     def _detect(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row["error"] is not None:
-            return row
-        try:
-            return {**row, "before": pickle.dumps(detect(_image(row), self._detector, self._settings))}
-        except ModelError:
-            raise
-        except (CrispmaskError, MemoryError) as error:
-            return {**row, "pixels": None, "error": _reason(row, error)}
+        if row["error"] is None:
+            with one_image(row[KEY], _into(row)):
+                found = self._detector(_image(row)).above(self._settings.score)
+                row["before"] = pickle.dumps(found)
+        return row
 
 
 @dataclass(frozen=True)
@@ -187,18 +201,15 @@ class Refine:
         return pa.Table.from_pylist([{**self._refine(row), **provenance} for row in batch.to_pylist()], RESULT)
 
     def _refine(self, row: dict[str, Any]) -> dict[str, Any]:
-        instances = []
+        instances: list[dict[str, Any]] = []
         if row["error"] is None:
-            try:
+            with one_image(row[KEY], _into(row)):
                 instances = self._instances(row)
-            except (CrispmaskError, MemoryError) as error:
-                row = {**row, "error": _reason(row, error)}
         return {**row, "objects": len(instances), "instances": instances}
 
     def _instances(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        before = pickle.loads(row["before"])
-        after = refine(_image(row), before, self.settings, threads=1)
-        pairs = zip(instances_to_results(before, 0), instances_to_results(after, 0), strict=True)
+        result = refine_found(_image(row), pickle.loads(row["before"]), self.settings, threads=1)
+        before, after = instances_to_results(result.before, 0), instances_to_results(result.after, 0)
         return [
             {
                 "category_id": new["category_id"],
@@ -207,8 +218,9 @@ class Refine:
                 "bbox": new["bbox"],
                 "rle": new["segmentation"]["counts"],
                 "rle_before": old["segmentation"]["counts"],
+                "left_alone": reason or None,
             }
-            for old, new in pairs
+            for old, new, reason in zip(before, after, result.left_alone, strict=True)
         ]
 
 
@@ -226,22 +238,19 @@ class RefineRecords:
         return pa.Table.from_pylist([self._refine(row) for row in batch.to_pylist()], REFINED)
 
     def _refine(self, row: dict[str, Any]) -> dict[str, Any]:
+        made = {KEY: row[KEY], "error": row["error"], "objects": 0, "records": row["records"]}
         if row["error"] is None:
-            try:
+            with one_image(row[KEY], _into(made)):
                 records = [json.loads(entry["record"]) for entry in row["records"]]
-                refined = refine_records(_image(row), records, self.settings, threads=1)
-            except (CrispmaskError, MemoryError) as error:
-                return {KEY: row[KEY], "error": _reason(row, error), "objects": 0, "records": row["records"]}
-            numbers = (entry["number"] for entry in row["records"])
-            done = [{"number": k, "record": json.dumps(r)} for k, r in zip(numbers, refined, strict=True)]
-            return {KEY: row[KEY], "error": None, "objects": len(done), "records": done}
-        return {**row, "objects": 0}
+                refined, left_alone = refine_records(_image(row), records, self.settings, threads=1)
+                made["objects"] = len(refined)
+                made["records"] = [
+                    {"number": entry["number"], "record": json.dumps(record), "left_alone": reason or None}
+                    for entry, record, reason in zip(row["records"], refined, left_alone, strict=True)
+                ]
+        return made
 
 
 def _image(row: dict[str, Any]) -> NDArray[np.uint8]:
     # A copy, since Numba would compile everything once more for arrays that may not be written.
     return np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3).copy()
-
-
-def _reason(row: dict[str, Any], error: Exception) -> str:
-    return f"{row[KEY]} does not fit into memory" if isinstance(error, MemoryError) else str(error)

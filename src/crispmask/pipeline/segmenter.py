@@ -1,0 +1,187 @@
+"""One image: detect, choose by score, refine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crispmask.detectors import load_detector
+from crispmask.detectors.base import Detector
+from crispmask.image import as_image, read_image
+from crispmask.instances import Instances
+from crispmask.params import DEFAULT_SCORE
+from crispmask.pipeline.settings import Settings
+from crispmask.refinement import Decision, Params, default_params, read_params, refine_instances
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What was found in one image.
+
+    Attributes:
+        before: the detector's instances at or above the score.
+        after: the same instances with refined masks.
+        left_alone: of each instance that learned parameters left as it was, the reason; "" of all others.
+    """
+
+    before: Instances
+    after: Instances
+    left_alone: tuple[str, ...]
+
+
+def segment_image(
+    image: NDArray[np.uint8], detector: Detector, settings: Settings | None = None, *, threads: int | None = None
+) -> ImageResult:
+    """Detect and refine the objects of one image.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        detector: see `crispmask.load_detector`; or any callable from such an image to `Instances`.
+        settings: by default ``Settings()``.
+        threads: of the refinement; by default one per processor. The result has the same bits for any number.
+    """
+    settings = settings or Settings()
+    return refine_found(image, detector(image).above(settings.score), settings, threads=threads)
+
+
+def refine_found(
+    image: NDArray[np.uint8], found: Instances, settings: Settings, *, threads: int | None = None
+) -> ImageResult:
+    """Refine the instances that were found in an image, or leave them as they are where the settings say so.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        found: all of them are used, whatever their score.
+        settings: how to refine.
+        threads: as for `segment_image`.
+    """
+    if not settings.refine or not len(found):
+        return ImageResult(found, found, ("",) * len(found))
+    decisions: list[Decision | None] = []
+    after = refine_instances(image, found, settings.params, threads=threads, joint=settings.joint, decisions=decisions)
+    return ImageResult(found, after, tuple(d.reason if d is not None and d.setting is None else "" for d in decisions))
+
+
+class Segmenter:
+    """A detector and how its masks are refined; made once, used on many images.
+
+    Args:
+        detector: a name of ``crispmask models list`` (``"embedded"``: people), the path of an ONNX file or a
+            torchvision checkpoint, or any callable from an image, uint8 (H, W, 3) RGB, to `Instances`.
+        params: of the refinement: ``"learned"``, ``"fixed"`` or ``"paper"``, the path of a TOML file, or an object of
+            `CRFParams` or `LearnedParams`; by default the learned ones that ship.
+        score: detections below it are dropped, in [0, 1].
+        joint: whether every pixel belongs to one instance at most.
+        device: where the detector runs: ``"cpu"``, ``"cuda"``, ``"mps"``; see `crispmask.load_detector`.
+        half: whether the detector computes in half precision; torchvision's on a GPU only.
+        threads: of the refinement; by default one per processor. The result has the same bits for any number.
+
+    Raises:
+        ModelError: a detector that is not known or cannot be used.
+        ParamsError: parameters, a score or a device that cannot be used.
+
+    Example:
+        >>> import crispmask
+        >>> model = crispmask.Segmenter()
+        >>> image = crispmask.read_image("photo.jpg")  # doctest: +SKIP
+        >>> found = model.detect(image)  # doctest: +SKIP
+        >>> crisp = model.refine(image, found)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        detector: str | Path | Detector = "embedded",
+        *,
+        params: str | Params | None = None,
+        score: float = DEFAULT_SCORE,
+        joint: bool = False,
+        device: str | None = None,
+        half: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        chosen = default_params() if params is None else read_params(params) if isinstance(params, str) else params
+        self.settings = Settings(chosen, score, joint=joint)
+        self.threads = threads
+        if isinstance(detector, str | Path):
+            detector = load_detector(detector, threads=threads or 0, device=device, half=half)
+        self.detector: Detector = detector
+
+    def __call__(self, image: str | Path | ArrayLike) -> Instances:
+        """Detect and refine the objects of an image.
+
+        Args:
+            image: a file, or uint8 (H, W, 3) RGB.
+
+        Returns:
+            The objects by descending score, with refined masks: ``.masks()`` are bool (N, H, W), ``.boxes`` float32
+            (N, 4) xyxy in pixels, ``.scores`` float32 (N,), ``.category_ids`` int64 (N,), whose names are in
+            ``detector.categories``.
+
+        Raises:
+            ImageError: a file that cannot be read.
+            ShapeError, ValueRangeError: an array that is no such image.
+        """
+        return segment_image(_pixels(image), self.detector, self.settings, threads=self.threads).after
+
+    def detect(self, image: str | Path | ArrayLike) -> Instances:
+        """The detector's own instances at or above the score; arguments and errors as for a call."""
+        return self.detector(_pixels(image)).above(self.settings.score)
+
+    def refine(self, image: str | Path | ArrayLike, found: Instances) -> Instances:
+        """The same instances with refined masks, whatever their score.
+
+        Raises:
+            ShapeError: instances of another image size; otherwise as for a call.
+        """
+        return refine_found(_pixels(image), found, self.settings, threads=self.threads).after
+
+
+def segment(
+    image: str | Path | ArrayLike,
+    *,
+    detector: str | Path | Detector = "embedded",
+    params: str | Params | None = None,
+    score: float = DEFAULT_SCORE,
+    joint: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Instances:
+    """Find the objects of an image and pull their masks onto the real edges.
+
+    A detector given by its name or path is kept for the next call; `Segmenter` keeps it for as long as you like.
+
+    Args:
+        image: a file, or uint8 (H, W, 3) RGB.
+        detector, params, score, joint, device, threads: as for `Segmenter`.
+
+    Returns:
+        The objects by descending score, with refined masks: ``.masks()`` are bool (N, H, W), ``.boxes`` float32 (N, 4)
+        xyxy in pixels, ``.scores`` float32 (N,), ``.category_ids`` int64 (N,).
+
+    Raises:
+        ImageError: a file that cannot be read.
+        ShapeError, ValueRangeError: an array that is no such image.
+        ModelError: a detector that is not known or cannot be used.
+        ParamsError: parameters, a score or a device that cannot be used.
+    """
+    if isinstance(detector, str | Path):
+        with _loading:  # else two threads would load it twice
+            detector = _loaded(str(detector), device)
+    return Segmenter(detector, params=params, score=score, joint=joint, threads=threads)(image)
+
+
+_loading = Lock()
+
+
+@lru_cache(maxsize=1)
+def _loaded(detector: str, device: str | None) -> Detector:
+    return load_detector(detector, device=device)
+
+
+def _pixels(image: str | Path | ArrayLike) -> NDArray[np.uint8]:
+    return read_image(image) if isinstance(image, str | Path) else as_image(image)
