@@ -40,10 +40,10 @@ class Verb:
         self.name, self.work, self.limit = name, options.work, options.limit
         given = ["--annotations", options.annotations] if options.annotations else []
         if name == "segment":
-            self.line = ["segment", options.photos, *given, "--score", str(options.score)]
+            self.line = ["segment", options.images, *given, "--score", str(options.score)]
         else:
             self.line = ["refine", str(options.work / "segment-local" / "results_before.json")]
-            self.line += ["--images", options.photos, *given]
+            self.line += ["--images", options.images, *given]
 
     def output(self, run: str) -> Path:
         """Where a run writes to."""
@@ -61,23 +61,23 @@ class Verb:
         finally:
             process.kill()
 
-    def photos_done(self, run: str) -> int:
-        """Photos that a run on a cluster has finished."""
+    def images_done(self, run: str) -> int:
+        """Images that a run on a cluster has finished."""
         output = self.output(run)
         state = output if self.name == "segment" else output.with_name(output.name + ".unfinished")
         files = (state / "checkpoint").glob("*.parquet")
         done = [str(file) for file in files if not file.name.endswith(".pending.parquet")]
         return ds.dataset(done, format="parquet").count_rows() if done else 0
 
-    def wait_for_photos(self, run: str, process: subprocess.Popen[bytes]) -> int:
-        """Wait until the first photos are finished; how many."""
+    def wait_for_images(self, run: str, process: subprocess.Popen[bytes]) -> int:
+        """Wait until the first images are finished; how many."""
         for _ in range(5 * self.limit):
             if process.poll() is not None:
                 break
-            if done := self.photos_done(run):
+            if done := self.images_done(run):
                 return done
             time.sleep(0.2)
-        raise SystemExit("nothing was finished that could be killed after it: use more photos")
+        raise SystemExit("nothing was finished that could be killed after it: use more images")
 
     def compare(self, run: str) -> tuple[bool, str]:
         """Whether a run gave what the local run gave, and that as words."""
@@ -86,23 +86,23 @@ class Verb:
             equal = filecmp.cmp(output, local, shallow=False)
             return equal, "the same bytes" if equal else "DIFFERENT RESULTS"
         equal = all(filecmp.cmp(output / name, local / name, shallow=False) for name in FILES)
-        names = ds.dataset(str(output / "photos.parquet"), format="parquet").to_table(["file_name"])["file_name"]
-        rows = f"{len(names)} rows of {len(names.unique())} photos"
+        names = ds.dataset(str(output / "images.parquet"), format="parquet").to_table(["file_name"])["file_name"]
+        rows = f"{len(names)} rows of {len(names.unique())} images"
         return equal, f"{'the same bytes' if equal else 'DIFFERENT RESULTS'}, {rows}"
 
 
-def on_cluster(verb: Verb, nodes: int, victim: str, photos_per_file: int) -> bool:
+def on_cluster(verb: Verb, nodes: int, victim: str, images_per_file: int) -> bool:
     """One run on a cluster of its own; whether it gave what the local run gave."""
     what = f"{verb.name}, {nodes} node{'s' * (nodes > 1)}" + (f", {victim} killed in the middle" if victim else "")
     run = f"{nodes}{victim}"
     with Cluster(nodes) as cluster:
-        options = ["--engine", "ray", "--address", cluster.address, "--photos-per-file", str(photos_per_file)]
+        options = ["--engine", "ray", "--address", cluster.address, "--images-per-file", str(images_per_file)]
         started = time.monotonic()
         process = verb.start(run, *options, environment=cluster.environment)
         try:
             if victim:
-                done = verb.wait_for_photos(run, process)
-                print(f"  killing the {victim} with {done} photos finished", flush=True)
+                done = verb.wait_for_images(run, process)
+                print(f"  killing the {victim} with {done} images finished", flush=True)
                 if victim == "node":
                     cluster.kill(-1)
                 else:
@@ -123,14 +123,14 @@ def on_cluster(verb: Verb, nodes: int, victim: str, photos_per_file: int) -> boo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos")
+    parser.add_argument("images")
     parser.add_argument("--annotations")
     parser.add_argument("--score", type=float, default=0.7, help="of segment")
     parser.add_argument("--verbs", nargs="*", choices=["segment", "refine"], default=["segment", "refine"])
     parser.add_argument("--nodes", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--kill-node", action="store_true")
     parser.add_argument("--kill-driver", action="store_true")
-    parser.add_argument("--photos-per-file", type=int, default=20)
+    parser.add_argument("--images-per-file", type=int, default=20)
     parser.add_argument("--limit", type=int, default=1800, help="seconds that a run may take")
     parser.add_argument("--work", type=Path, default=None, help="folder of the outputs; local runs in it are kept")
     options = parser.parse_args()
@@ -144,7 +144,7 @@ def main() -> None:
             raise SystemExit(f"the local run of {verb.name} failed")
     runs = [(nodes, "") for nodes in options.nodes]
     runs += [(3, "node")] * options.kill_node + [(3, "driver")] * options.kill_driver
-    equal = [on_cluster(verb, *run, options.photos_per_file) for verb in verbs for run in runs]
+    equal = [on_cluster(verb, *run, options.images_per_file) for verb in verbs for run in runs]
     raise SystemExit(0 if all(equal) else 1)
 
 

@@ -1,8 +1,8 @@
 """What `crispmask refine` costs: objects per second, processor time per object, peak memory by the size of the file.
 
-Each run is a process of its own on a results file that is made larger by repeating photos (as links with new ids) and
-their results, so that a larger file has more photos, not more objects per photo. A smaller one takes its records evenly
-from all photos, since the largest objects set the peak. The first run fills Numba's cache.
+Each run is a process of its own on a results file that is made larger by repeating images (as links with new ids) and
+their results, so that a larger file has more images, not more objects per image. A smaller one takes its records evenly
+from all images, since the largest objects set the peak. The first run fills Numba's cache.
 
     python benchmarks/results.py --results detections.json --images val2017 --counts 500,20000
 """
@@ -22,15 +22,15 @@ from crispmask.coco import CocoDataset, read_results, write_results
 from crispmask.coco.images import ImageFolder
 
 
-def repeat(records: list[dict], photos: ImageFolder, count: int, folder: Path) -> Path:
-    """A results file of `count` records, and the photos that it is about in the same folder."""
+def repeat(records: list[dict], images: ImageFolder, count: int, folder: Path) -> Path:
+    """A results file of `count` records, and the images that it is about in the same folder."""
     folder.mkdir()
     repeated: list[dict] = []
     few = [records[k * len(records) // count] for k in range(count)] if count < len(records) else records
     for turn in range(-(-count // len(few))):
         for record in few[: count - len(repeated)]:
             key = record["image_id"] + turn * 10**9
-            source = photos.path(record["image_id"])
+            source = images.path(record["image_id"])
             link = folder / f"{key:012d}{source.suffix}"
             if not link.exists():
                 link.symlink_to(source.absolute())
@@ -54,21 +54,21 @@ def measure(results: Path, options: list[str]) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="COCO results file")
-    parser.add_argument("--images", type=Path, required=True, help="folder of its photos")
-    parser.add_argument("--annotations", type=Path, help="gives the photos' names; by default COCO's own naming")
+    parser.add_argument("--images", type=Path, required=True, help="folder of its images")
+    parser.add_argument("--annotations", type=Path, help="gives the images' names; by default COCO's own naming")
     parser.add_argument("--counts", default="500,20000", help="records per run")
     parser.add_argument("--threads", default="2")
     parser.add_argument("options", nargs="*", help="options of crispmask refine, after --")
     arguments = parser.parse_args()
     records = read_results(arguments.results)
     dataset = CocoDataset.from_file(arguments.annotations) if arguments.annotations else None
-    photos = ImageFolder(arguments.images, dataset)
+    images = ImageFolder(arguments.images, dataset)
     options = ["--threads", arguments.threads, *arguments.options]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        measure(repeat(records, photos, 20, Path(scratch) / "warm"), options)
+        measure(repeat(records, images, 20, Path(scratch) / "warm"), options)
         for count in map(int, arguments.counts.split(",")):
-            results = repeat(records, photos, count, Path(scratch) / str(count))
+            results = repeat(records, images, count, Path(scratch) / str(count))
             rows.append((count, *measure(results, options)))
             wrote = json.loads(results.with_name("out.provenance.json").read_text())["records"]["refined"]
             assert wrote == count, (wrote, count)
