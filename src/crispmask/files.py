@@ -183,7 +183,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], named: Mapping[st
     if not changed:
         return None
     key = changed[0]
-    what = (named or {}).get(key, f"{key} was {old.get(key)!r}, is {new.get(key)!r}")
+    values = f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
+    what = (named or {}).get(key, values if len(values) < 400 else f"another {key}")
     return what + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
 
 

@@ -60,7 +60,7 @@ class Actions:
         """The detector's masks, refined."""
         found = self.detector()(_needed(image))
         names = self.detector().categories
-        return self._start(image, found[found.scores >= np.float32(score)], names, "detector", values)
+        return self._start(image, found.above(score), names, "detector", values)
 
     @_refusing
     def corner(

@@ -118,7 +118,6 @@ def converge(
 
 
 def _of_detector(sources: list[str], name: str, score: float, threads: int | None) -> Mapping[str, Read]:
-    import numpy as np
 
     from crispmask.detectors import load_detector
     from crispmask.image import find_images, read_image
@@ -131,7 +130,7 @@ def _of_detector(sources: list[str], name: str, score: float, threads: int | Non
         def read() -> Any:
             image = read_image(path)
             found = detector(image)
-            return image, found[found.scores >= np.float32(score)]
+            return image, found.above(score)
 
         return read
 

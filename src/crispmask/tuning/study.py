@@ -6,7 +6,6 @@ torn line, and the file can no longer be read.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from crispmask.errors import DataError, MissingExtraError, ParamsError
+from crispmask.errors import DataError, MissingExtraError
+from crispmask.files import refuse_other_settings
 from crispmask.tuning.space import Choice, Range, Space, Values, legal_choices
 from crispmask.tuning.task import Scores
 
@@ -85,7 +85,7 @@ class Study:
                 "--restart"
             ) from None
         if "settings" in known:
-            self._compare(known["settings"], settings)
+            refuse_other_settings(self.path.parent, known["settings"], settings)
         else:
             self._study.set_user_attr("settings", dict(settings))
         for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
@@ -100,17 +100,6 @@ class Study:
 
     def _complete(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
-
-    def _compare(self, old: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        new = json.loads(json.dumps(dict(settings)))
-        changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if changed:
-            key = changed[0]
-            detail = f"{key} was {old.get(key)!r}, is {new.get(key)!r}" if len(str(new.get(key))) < 40 else key
-            raise ParamsError(
-                f"{self.path.parent} holds a search with other settings ({detail}): repeat the command that began it, "
-                "choose another folder, or begin anew with --restart"
-            )
 
     def close(self) -> None:
         """Let go of the file, so that nothing but it stays."""

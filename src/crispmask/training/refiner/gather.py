@@ -142,7 +142,7 @@ class Photo:
                 raw = Instances(raw.image_size, raw.boxes, raw.scores, own, raw.windows)
                 found.append((f"detector{'' if view is None else ', changed photo'}", raw))
         for kind, instances in found:
-            sure = instances[instances.scores >= config.min_score]
+            sure = instances.above(config.min_score)
             for i, t in matched(sure, objects, config.min_iou):
                 if sure.windows[i].mask.any():
                     yield Mask(sure[i], objects[t], kind)

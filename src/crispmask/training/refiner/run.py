@@ -19,7 +19,7 @@ import numpy as np
 
 from crispmask.detectors.base import Detector
 from crispmask.errors import DataError, ParamsError
-from crispmask.files import write_bytes, write_text
+from crispmask.files import difference, write_bytes, write_text
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.refinement import LearnedParams, Setting
@@ -156,14 +156,17 @@ def learn(
 def _claim(work: Path, config: LearnConfig, sources: Sequence[Source], detector: Detector | None) -> None:
     """Make the folder of unfinished work, or check that what is there belongs to the same run."""
     run = {
-        "config": config.as_dict(),
+        **config.as_dict(),
         "detector": None if detector is None else detector.checksum,
         "sources": [[str(s.dataset.path), str(s.images), sum(map(len, s.results.values()))] for s in sources],
     }
     file = work / "run.json"
     if file.exists():
-        if json.loads(file.read_text(encoding="utf-8")) != run:
-            raise ParamsError(f"{work} holds an interrupted run with other settings: use another folder, or remove it")
+        what = difference(json.loads(file.read_text(encoding="utf-8")), run, {"detector": "another detector"})
+        if what is not None:
+            raise ParamsError(
+                f"{work} holds an unfinished run with other settings ({what}): use another folder, or remove it"
+            )
         return
     work.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(run))
