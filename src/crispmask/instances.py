@@ -26,7 +26,7 @@ MASK_THRESHOLD = 0.5
 class Window:
     """The part of an instance's probability map that can differ from zero.
 
-    Why windows: 100 instances on a 12-megapixel photo are 1.2 G probabilities as full-size maps, and only the sum of
+    Why windows: 100 instances on a 12-megapixel image are 1.2 G probabilities as full-size maps, and only the sum of
     their boxes as windows.
 
     Attributes:
@@ -105,7 +105,7 @@ class Instances:
     Raises:
         ShapeError: lengths or shapes that do not fit, or a window that leaves the image.
         ValueRangeError: NaN or infinity among the boxes or scores, a score outside [0, 1], or a box that is turned
-            around or does not touch the image; one that overhangs it is kept.
+            around or does not touch the image; one that reaches beyond it stays as it is.
     """
 
     image_size: tuple[int, int]
@@ -197,7 +197,7 @@ class Instances:
         for i, mask in enumerate(array):
             if not (mask.min() >= 0 and mask.max() <= 1):
                 raise ValueRangeError(f"mask {i} must hold booleans or probabilities in [0, 1]")
-            # Only what is not zero is copied: on a large photo that is a small part.
+            # Only what is not zero is copied: on a large image that is a small part.
             x0, y0, x1, y1 = (int(v) for v in tight_box(mask if mask.dtype == np.bool_ else mask > 0))
             window = Window(mask[y0:y1, x0:x1].astype(np.float32), y0, x0)
             windows.append(window)

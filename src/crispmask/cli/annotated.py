@@ -1,4 +1,4 @@
-"""What the verbs that learn from annotated photos have in common."""
+"""What the verbs that learn from annotated images share: their options and checks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Annotations = Annotated[
 ]
 Images = Annotated[
     list[Path],
-    typer.Option("-i", "--images", metavar="DIR", help="Its photos; once per annotation file, in the same order."),
+    typer.Option("-i", "--images", metavar="DIR", help="Its images; once per annotation file, in the same order."),
 ]
 
 
 def pair(annotations: list[Path], images: list[Path]) -> list[tuple[Path, Path]]:
-    """Each annotation file with its folder of photos, both checked to exist."""
+    """Each annotation file with its folder of images; both must exist."""
     if len(annotations) != len(images):
         raise DataError(
             f"{len(annotations)} annotation files and {len(images)} image folders were given: give one --images "
@@ -38,7 +38,7 @@ def pair(annotations: list[Path], images: list[Path]) -> list[tuple[Path, Path]]
 
 @contextmanager
 def needs_torch() -> Iterator[None]:
-    """Around imports: a package that is missing is one of the extra 'torch'."""
+    """Around imports: says that a missing package belongs to the extra 'torch'."""
     try:
         yield
     except ModuleNotFoundError as error:

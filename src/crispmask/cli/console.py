@@ -1,4 +1,4 @@
-"""How the verbs speak: results on stdout, progress and complaints on stderr."""
+"""What the verbs print: results on stdout, progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREPARING = "Compiling the CRF; the first time takes up to a minute"
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line on stdout, as it is: neither wrapped nor searched for markup."""
+    """A line on stdout, neither wrapped nor searched for markup."""
     out.print(text, style=style, soft_wrap=True, markup=False)
 
 
@@ -28,12 +28,12 @@ def complain(sentence: str) -> None:
 
 
 def note(text: str) -> None:
-    """A remark on stderr, above a progress bar that is shown there."""
+    """A line on stderr, above the progress bar."""
     err.print(text, soft_wrap=True, markup=False)
 
 
 def count(n: int, thing: str) -> str:
-    """``1 photo``, ``2 photos``."""
+    """``1 image``, ``2 images``."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
@@ -45,7 +45,7 @@ def waiting(what: str) -> Iterator[Status]:
 
 
 class RateColumn(ProgressColumn):
-    """Work done per second, or seconds per piece where that is more telling."""
+    """Work done per second, or seconds per piece where that is the larger number."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()

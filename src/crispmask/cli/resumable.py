@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Resumable:
-    """The progress bar of a run that goes on where an interrupted one stopped.
+    """The progress bar of a run that can continue an interrupted one.
 
     Args:
         unit: what is counted, in the singular.

@@ -45,7 +45,7 @@ def segment_folder(
     overwrite: bool = False,
     on_image: Callable[[Progress], None] | None = None,
 ) -> SegmentReport:
-    """Segment images and write the results; go on where an interrupted run with the same settings stopped.
+    """Segment images and write the results; continue an interrupted run with the same settings.
 
     Writes into `output`: ``results.json`` (refined masks) and ``results_before.json`` (the detector's), both COCO
     results; ``images.json``, a COCO annotation file without annotations that names the images of the image ids;

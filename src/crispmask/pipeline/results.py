@@ -31,7 +31,7 @@ from crispmask.pipeline.segmenter import refine_found
 from crispmask.pipeline.settings import Settings
 
 PIECE = 50
-"""Records of one image that are refined at a time: about a second of work, which an interruption waits for."""
+"""Records of one image that are refined at a time: about a second of work, which Ctrl-C waits for."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,10 +81,10 @@ def refine_results(
     on_bad: Callable[[str], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RefineReport:
-    """Refine every mask of a COCO results file; go on where an interrupted run with the same settings stopped.
+    """Refine every mask of a COCO results file; continue an interrupted run with the same settings.
 
     Writes `output`, the same records in the same order with other masks, and its provenance beside it. Until both
-    are complete, progress is kept in a folder ``OUTPUT.unfinished``, which the run holds for itself.
+    are complete, progress is in a folder ``OUTPUT.unfinished``, which is locked.
 
     Args:
         results: the file, gzip-compressed or not.

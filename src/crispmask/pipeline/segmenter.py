@@ -153,7 +153,8 @@ def segment(
 ) -> Instances:
     """Find the objects of an image and pull their masks onto the real edges.
 
-    A detector given by its name or path is kept for the next call; `Segmenter` keeps it for as long as you like.
+    A detector that is given by its name or path stays loaded until a call names another one; for two at a time, make a
+    `Segmenter` of each.
 
     Args:
         image: a file, or uint8 (H, W, 3) RGB.

@@ -52,13 +52,14 @@ def start(*line: object, environment: dict[str, str] | None = None) -> subproces
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def finish(process: subprocess.Popen[bytes]) -> None:
-    """Wait until it has ended well."""
+def finish(process: subprocess.Popen[bytes]) -> list[str]:
+    """Wait until it has ended well; what its summary says of the gate."""
     try:
         output, _ = process.communicate(timeout=LIMIT)
     finally:
         process.kill()
     assert process.returncode == 0, output.decode()
+    return [line for line in output.decode().splitlines() if "left alone" in line]
 
 
 def some_are_done(output: Path, process: subprocess.Popen[bytes]) -> bool:
@@ -74,13 +75,13 @@ def some_are_done(output: Path, process: subprocess.Popen[bytes]) -> bool:
 
 def test_the_same_bytes_as_without_a_cluster_though_a_node_is_lost(cluster, photos, tmp_path):
     local, out = tmp_path / "local", tmp_path / "out"
-    finish(start("segment", photos, "-o", local, "--no-pictures"))
+    expected = finish(start("segment", photos, "-o", local, "--no-pictures"))
     engine = ("--engine", "ray", "--address", cluster.address, "--images-per-file", 1)
     manifests = sorted(photos.glob("*.jsonl"))
     run = start("segment", *manifests, "-o", out, *engine, environment=cluster.environment)
     if some_are_done(out, run):
         cluster.kill(-1)
-    finish(run)
+    assert finish(run) == expected
     for name in ("results.json", "results_before.json", "images.json"):
         assert (out / name).read_bytes() == (local / name).read_bytes()
     rows = pq.read_table(out / "images.parquet")
@@ -89,7 +90,7 @@ def test_the_same_bytes_as_without_a_cluster_though_a_node_is_lost(cluster, phot
 
     # One node of one processor is left.
     before = local / "results_before.json"
-    finish(start("refine", before, "-i", photos, "-o", tmp_path / "local.json"))
+    expected = finish(start("refine", before, "-i", photos, "-o", tmp_path / "local.json"))
     line = ("refine", before, "-i", photos, "-o", tmp_path / "ray.json", *engine)
-    finish(start(*line, environment=cluster.environment))
+    assert finish(start(*line, environment=cluster.environment)) == expected
     assert (tmp_path / "ray.json").read_bytes() == (tmp_path / "local.json").read_bytes()

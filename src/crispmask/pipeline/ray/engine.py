@@ -36,10 +36,10 @@ EVERY = 0.5  # seconds between two looks at the progress
 
 
 def goes_on(out: Place, settings: dict[str, Any], restart: bool) -> dict[str, Any] | None:
-    """What `begin` noted of the interrupted run in `out` that this one goes on with; None where there is none.
+    """What `begin` noted of the interrupted run in `out` that this one continues; None where there is none.
 
     The file that holds it is written last (`begin`) and removed first, so that a crash in between leaves either a run
-    to go on with or none.
+    that can be continued or none.
 
     Raises:
         ParamsError: a run with other settings.

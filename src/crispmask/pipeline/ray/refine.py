@@ -42,7 +42,7 @@ def refine_on_ray(
     on_bad: Callable[[str], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RefineReport:
-    """Refine every mask of a COCO results file on a Ray cluster; go on where an interrupted run stopped.
+    """Refine every mask of a COCO results file on a Ray cluster; continue an interrupted run.
 
     Writes the same bytes as `crispmask.pipeline.refine_results`. Until they are complete, progress is kept in a folder
     ``OUTPUT.unfinished``. The file is checked here, and put together here from rows that must fit into memory; the

@@ -46,7 +46,7 @@ def segment_on_ray(
     overwrite: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SegmentReport:
-    """Segment images on a Ray cluster; go on where an interrupted run with the same settings stopped.
+    """Segment images on a Ray cluster; continue an interrupted run with the same settings.
 
     Writes into `output` the folder ``images.parquet`` with one row per image (`crispmask.pipeline.ray.stages.RESULT`)
     and, with `json`, the files of `crispmask.pipeline.segment_folder`, which are the same bytes as a run without a
@@ -194,7 +194,8 @@ def _stages(
     if gpus is None:
         usable = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
         gpus = 1 if usable and cluster.get("GPU", 0) else 0
-    # A detector keeps its processor for the whole run. Of few, none may be kept from the tasks, even after a loss.
+    # A detector holds its processor for the whole run. Where there are few, the tasks need all of them, even after a
+    # machine is lost.
     processors = int(cluster.get("CPU", 0))
     shared = not gpus and processors < FEW
     return (
