@@ -1,4 +1,4 @@
-"""How long does the evaluation of a results file take, reading included, and do all evaluators agree?
+"""How long does an evaluation take, do all evaluators agree, and what would the matches of a library cost?
 
     python benchmarks/evaluate.py --annotations instances.json [--results results.json] [--resamples 1000]
 
@@ -18,13 +18,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from crispmask.coco import CocoDataset, mask_to_rle, read_results, segmentation_to_mask, write_results
 from crispmask.evaluation import average_precision
+from crispmask.evaluation.bootstrap import draws
+from crispmask.evaluation.columns import annotation_columns, detection_columns
 from crispmask.evaluation.comparison import compare
+from crispmask.evaluation.metrics import match_detections
 
+T = TypeVar("T")
 Run = Callable[[Path, Path, str], float]
 
 
@@ -39,6 +44,7 @@ def main() -> None:
         results = options.results or made_results(options.annotations, Path(folder) / "results.json")
         table(options.annotations, results, options.rounds)
         bootstrap(options.annotations, results, options.resamples)
+        matches(options.annotations, results)
 
 
 def table(annotations: Path, results: Path, rounds: int) -> None:
@@ -60,15 +66,68 @@ def table(annotations: Path, results: Path, rounds: int) -> None:
 
 
 def bootstrap(annotations: Path, results: Path, resamples: int) -> None:
-    """What intervals cost: two results, masks, edges and boxes, all categories."""
+    """What intervals cost: two results, masks, boundaries and boxes, all categories."""
     dataset, records = CocoDataset.from_file(annotations), read_results(results)
     times = []
     for n in (0, resamples):
         started = time.process_time()
-        compare(dataset, {"a": records, "b": records}, resamples=n)
+        compare(dataset, {"a": records, "b": records}, all_categories=True, resamples=n)
         times.append(time.process_time() - started)
     print(f"\nTwo results, three kinds, {len(dataset.images)} images: {times[0]:.1f} s of processor time, ", end="")
     print(f"{times[1]:.1f} s with {resamples} resamples.")
+
+
+def matches(annotations: Path, results: Path) -> None:
+    """Where the matches for the bootstrap could come from: processor time to match all masks, and to measure a draw."""
+    dataset, records = CocoDataset.from_file(annotations), read_results(results)
+    categories, images = list(dataset.categories), list(dataset.images)
+    sides = (
+        annotation_columns(dataset, categories, images, masks=True, boxes=False),
+        detection_columns(dataset, records, categories, images, "results", masks=True, boxes=False),
+    )
+    weights = draws(len(images), 100)
+    print("\n| masks of all categories | to match, s | to hand over the matches, s | to measure a draw, ms |")
+    print("| --- | ---: | ---: | ---: |")
+    match_detections(*sides, "segm", categories, len(images)).measure(weights[:1])  # compiles
+    match, matched = timed(lambda: match_detections(*sides, "segm", categories, len(images)))
+    draw, _ = timed(lambda: matched.measure(weights))
+    print(f"| crispmask | {match:.3f} | 0 | {10 * draw:.1f} |", flush=True)
+    with contextlib.suppress(ImportError):
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO(str(annotations))
+            evaluation = COCOeval(truth, truth.loadRes(records_for(results, "segm")), "segm")
+            match, _ = timed(evaluation.evaluate)
+            draw, _ = timed(evaluation.accumulate)
+        print(f"| pycocotools | {match:.3f} | 0 | {1000 * draw:.1f} |", flush=True)
+    with contextlib.suppress(ImportError):
+        import faster_coco_eval
+        from faster_coco_eval.faster_eval_api_cpp import COCOevalAccumulate
+
+        faster = faster_coco_eval.COCO(str(annotations))
+        run = faster_coco_eval.COCOeval_faster(faster, faster.loadRes(records_for(results, "segm")), "segm")
+        run.separate_eval = True
+        match, _ = timed(run.evaluate)
+        draw, _ = timed(lambda: COCOevalAccumulate(run._paramsEval, run._evalImgs_cpp))
+        print(f"| faster-coco-eval | {match:.3f} | cannot be read | {1000 * draw:.1f} |", flush=True)
+    with contextlib.suppress(ImportError):
+        import hotcoco
+
+        hot = hotcoco.COCO(str(annotations))
+        quick = hotcoco.COCOeval(hot, hot.load_res(records_for(results, "segm")), "segm")
+        match, _ = timed(quick.evaluate)
+        handing, _ = timed(lambda: [np.asarray(one["dtMatches"]) for one in quick.eval_imgs if one])
+        draw, _ = timed(quick.accumulate)
+        print(f"| hotcoco | {match:.3f} | {handing:.3f} | {1000 * draw:.1f} |", flush=True)
+
+
+def timed(work: Callable[[], T]) -> tuple[float, T]:
+    """Processor time of one call, s, and what it returned."""
+    started = time.process_time()
+    found = work()
+    return time.process_time() - started, found
 
 
 def evaluators(kind: str) -> dict[str, Run]:

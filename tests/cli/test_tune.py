@@ -5,6 +5,10 @@ import json
 
 import pytest
 
+import crispmask
+from crispmask.coco import CocoDataset, read_results, results_to_instances, segmentation_to_mask
+from crispmask.evaluation.matching import match_results
+from crispmask.evaluation.overlap import mask_overlaps
 from crispmask.params import CRFParams
 
 GRID = ("--grid", "theta_beta=3,30", "--grid", "iterations=2,4")
@@ -23,18 +27,32 @@ def test_a_grid_from_files_to_parameters(invoke, discs, tmp_path):
         "best.toml", "curves.png", "heat_map.png", "scores.csv", "study.db", "summary.json"
     ]  # fmt: skip
     rows = list(csv.DictReader((out / "scores.csv").read_text().splitlines()))
-    assert [row["point"] for row in rows] == ["unrefined", "start", "1", "2", "3", "4"]
-    best = max(rows[1:], key=lambda row: float(row["iou"]))
+    assert [row["point"] for row in rows] == ["unrefined", "learned", "start", "1", "2", "3", "4"]
+    best = max(rows[2:], key=lambda row: float(row["iou"]))
     params = CRFParams.from_toml(out / "best.toml")
     if best["point"] != "start":
         assert (params.theta_beta, params.iterations) == (float(best["theta_beta"]), int(best["iterations"]))
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["photos"] == 6
+    assert summary["images"] == 6
     assert summary["cross_validation"]["mean"]["held_out"] > summary["cross_validation"]["mean"]["unrefined"]
-    assert f"crispmask segment PHOTOS --params {out / 'best.toml'}" in result.stdout
+    mean = summary["cross_validation"]["mean"]
+    assert summary["recommended"] == (mean["held_out"] > mean["learned"])
+    assert (f"crispmask segment IMAGES --params {out / 'best.toml'}" in result.stdout) == summary["recommended"]
+    assert ("Keep the default: the learned parameters are" in result.stdout) != summary["recommended"]
+    dataset, records = CocoDataset.from_file(discs.annotations), read_results(discs.results)
+    masks, ious = {}, []
+    for key, info in dataset.images.items():
+        chosen = [k for k, record in enumerate(records) if record["image_id"] == key]
+        found = results_to_instances([records[k] for k in chosen], *info.size)
+        refined = crispmask.refine(crispmask.read_image(discs.images / info.file_name), found)
+        masks |= {k: refined.mask(i) for i, k in enumerate(chosen)}
+    for match in match_results(dataset, records):
+        truth = dataset.annotations[match.image_id][match.annotation]["segmentation"]
+        ious.append(mask_overlaps(masks[match.result], segmentation_to_mask(truth, 48, 64))[0])
+    assert summary["learned"] == pytest.approx(sum(ious) / len(ious))  # what refine gives by default
     files = {name: (out / name).read_bytes() for name in ("best.toml", "scores.csv", "summary.json", "curves.png")}
     again = invoke(*command)
-    assert "Going on with an earlier run, which had measured 4 points." in again.stderr
+    assert "Continuing an earlier run, which had measured 4 points." in again.stderr
     assert {name: (out / name).read_bytes() for name in files} == files
 
 
@@ -48,7 +66,7 @@ def test_tpe(invoke, discs, tmp_path):
     assert result.exit_code == 0, result.output
     assert (out / "search.png").exists()
     assert CRFParams.from_toml(out / "best.toml").iterations == 2
-    assert len((out / "scores.csv").read_text().splitlines()) == 1 + 2 + 3
+    assert len((out / "scores.csv").read_text().splitlines()) == 1 + 3 + 3
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,7 @@ def test_tpe(invoke, discs, tmp_path):
         (("--grid", "theta_beta=3", "--grid", "theta-beta=5"), "theta_beta is given twice: name each parameter once"),
         (("--grid", "smoothing_soft=0,1"), "smoothing_soft has no effect here"),
         (("--range", "theta_beta=3:5"), "--range is for --method tpe"),
-        (("--folds", "9"), "9 folds are more than the 6 photos that can be used: give fewer"),
+        (("--folds", "9"), "9 folds are more than the 6 images that can be used: give fewer"),
         (("--images", "/nowhere"), "there is no image folder /nowhere"),
         (("--score", "1"), "none of the 0 detections in"),
     ],

@@ -23,7 +23,7 @@ def plain(mask: np.ndarray) -> dict:
 
 
 @given(masks)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_round_trips_and_pycocotools(mask):
     height, width = mask.shape
     rle = mask_to_rle(mask)
@@ -56,7 +56,7 @@ coordinate = st.floats(-5, 45, allow_nan=False)
 
 
 @given(st.lists(st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=9), min_size=1, max_size=3))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_polygons_equal_pycocotools(parts):
     polygons = [[value for point in part for value in point] for part in parts]
     expected = reference.decode(reference.merge(reference.frPyObjects(polygons, 30, 40)))
@@ -136,7 +136,7 @@ def test_malformed_segmentations(segmentation, words):
 
 
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_string_is_a_mask_or_an_error(counts):
     with suppress(DataError):
         assert segmentation_to_mask({"size": [4, 5], "counts": counts}, 4, 5).shape == (4, 5)

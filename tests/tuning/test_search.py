@@ -1,4 +1,4 @@
-"""The search and its memory: nothing is measured twice, nothing is lost."""
+"""The search and its study: no point is measured again, and none is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import CRFParams
-from crispmask.tuning.search import START, UNREFINED, search, settings_of
+from crispmask.refinement import default_params
+from crispmask.tuning.search import LEARNED, START, UNREFINED, search, settings_of
 from crispmask.tuning.space import Choice, Range
 from crispmask.tuning.study import Study
 from crispmask.tuning.task import Scores
@@ -27,19 +28,20 @@ RANGES = {"theta_beta": Range(1.0, 20.0, True), "iterations": Range(1, 20), "col
 class FakeTask:
     """Scores that are a formula of the parameters, and a count of what was measured."""
 
-    photos, folds, objective = (1, 2, 3), ((1,), (2, 3)), "iou"
+    image_ids, folds, objective = (1, 2, 3), ((1,), (2, 3)), "iou"
 
     def __init__(self) -> None:
         self.measured: Counter = Counter()
 
-    def measure(self, settings, *, threads=None, on_photo=None):
-        for _ in self.photos:
-            if on_photo:
-                on_photo()
+    def measure(self, settings, *, threads=None, on_image=None):
+        for _ in self.image_ids:
+            if on_image:
+                on_image()
         found = []
         for params in settings:
             self.measured[params] += 1
-            value = 0.5 if params is None else 1 / (1 + abs(params.theta_beta - 6) + abs(params.bilateral_weight - 3))
+            fixed = isinstance(params, CRFParams)
+            value = 0.5 if not fixed else 1 / (1 + abs(params.theta_beta - 6) + abs(params.bilateral_weight - 3))
             found.append(Scores(value, (value, value / 2), (value / 3, value / 4)))
         return found
 
@@ -57,13 +59,17 @@ def test_a_grid_is_measured_once_and_remembered(task, tmp_path):
     study = open_study(tmp_path / "study.db")
     search(task, study, GRID, START_PARAMS)
     assert len(study.trials) == 12
-    assert set(task.measured) == {None, *(settings_of(START_PARAMS, trial.values) for trial in study.trials)}
+    assert set(task.measured) == {
+        None,
+        default_params(),
+        *(settings_of(START_PARAMS, trial.values) for trial in study.trials),
+    }
     assert set(task.measured.values()) == {1}
     again = open_study(tmp_path / "study.db")
     assert again.trials == study.trials
-    assert (
-        again.references == study.references == {UNREFINED: again.references[UNREFINED], START: study.trials[0].scores}
-    )
+    assert again.references == study.references
+    assert list(again.references) == [UNREFINED, LEARNED, START]
+    assert again.references[START] == study.trials[0].scores
     search(task, again, GRID, START_PARAMS)
     assert set(task.measured.values()) == {1}
 
@@ -159,7 +165,7 @@ def test_tpe_measures_points_that_share_lattices_together(task, tmp_path):
     task.measure = lambda settings, **options: (sizes.append(len(settings)), measure(settings, **options))[1]
     space = {"bilateral_weight": Range(1.0, 5.0)}
     search(task, open_study(tmp_path / "study.db", "tpe"), space, START_PARAMS, trials=12)
-    assert sizes == [2, 8, 3]
+    assert sizes == [3, 8, 3]
 
 
 def test_progress_ends_at_its_total(task, tmp_path):
@@ -168,7 +174,7 @@ def test_progress_ends_at_its_total(task, tmp_path):
         study = open_study(tmp_path / f"{method}.db", method)
         search(task, study, space, START_PARAMS, trials=6, on_step=steps.append)
         assert steps[0].done == 0
-        assert steps[-1].done == steps[-1].total == 3 * (1 + steps[-1].all_points)
+        assert steps[-1].done == steps[-1].total == 3 * (2 + steps[-1].all_points)
         assert [step.done for step in steps] == sorted(step.done for step in steps)
 
 

@@ -20,7 +20,7 @@ SETTINGS = [None, CRFParams(iterations=2), CRFParams(iterations=2, theta_beta=20
 
 
 def refined_results(discs, params) -> list[dict]:
-    """Every detection refined, one call per photo."""
+    """Every detection refined, one call per image."""
     dataset, found = CocoDataset.from_file(discs.annotations), []
     records = read_results(discs.results)
     for key, info in dataset.images.items():
@@ -39,7 +39,7 @@ def test_average_precision_is_that_of_evaluate(discs, objective):
         results = refined_results(discs, params)
         assert scores.all == average_precision(discs.annotations, results, kind)["AP"]
         for fold, fitted, held_out in zip(task.folds, scores.fitted, scores.held_out, strict=True):
-            others = set(task.photos) - set(fold)
+            others = set(task.image_ids) - set(fold)
             assert held_out == average_precision(discs.annotations, results, kind, image_ids=fold)["AP"]
             assert fitted == average_precision(discs.annotations, results, kind, image_ids=others)["AP"]
 
@@ -66,19 +66,19 @@ def test_refinement_helps_on_the_discs(discs):
     assert after.all > before.all + 0.01
 
 
-def test_folds_are_a_balanced_partition_of_the_photos(discs):
+def test_folds_are_a_balanced_partition_of_the_images(discs):
     task = discs.task(objective="iou", folds=3)
-    assert sorted(key for fold in task.folds for key in fold) == list(task.photos) == [1, 2, 3, 4, 5, 6]
+    assert sorted(key for fold in task.folds for key in fold) == list(task.image_ids) == [1, 2, 3, 4, 5, 6]
     assert [sum(1 + key % 2 for key in fold) for fold in task.folds] == [3, 3, 3]
     assert task.matches == 9
     assert discs.task(objective="iou", folds=3).folds == task.folds
     assert any(discs.task(objective="iou", folds=3, seed=seed).folds != task.folds for seed in range(1, 5))
 
 
-def test_limit_draws_photos(discs):
+def test_limit_draws_images(discs):
     task = discs.task(folds=2, limit=4)
-    assert len(task.photos) == 4
-    assert set(task.photos) < {1, 2, 3, 4, 5, 6}
+    assert len(task.image_ids) == 4
+    assert set(task.image_ids) < {1, 2, 3, 4, 5, 6}
 
 
 def test_same_scores_for_any_number_of_threads(discs):
@@ -113,7 +113,7 @@ def test_categories_that_no_detection_has_do_not_count(discs, tmp_path):
 
 
 def test_refusals(discs, tmp_path):
-    with pytest.raises(ParamsError, match="7 folds are more than the 6 photos"):
+    with pytest.raises(ParamsError, match="7 folds are more than the 6 images"):
         discs.task(folds=7)
     with pytest.raises(ParamsError, match="folds must be at least 2"):
         discs.task(folds=1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crispmask.cli.console import PREPARING, count, out, progress_bar, say, waiting
-from crispmask.cli.crf import FixedParams, read_fixed_params
+from crispmask.cli.crf import FixedParams, Threads, read_fixed_params
 from crispmask.cli.options import options_from
 from crispmask.errors import DataError, ParamsError
 from crispmask.params import DEFAULT_SCORE, CRFParams
@@ -25,7 +25,7 @@ def converge(
     overrides: dict[str, Any],
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE...]", help="Photos, folders, or glob patterns.", show_default=False),
+        typer.Argument(metavar="[IMAGE...]", help="Images, folders, or glob patterns.", show_default=False),
     ] = None,
     annotations: Annotated[
         Path | None,
@@ -33,10 +33,10 @@ def converge(
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option("-r", "--results", metavar="R.json", help="COCO results, in place of photos to search."),
+        typer.Option("-r", "--results", metavar="R.json", help="COCO results, in place of images to search."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("-i", "--images", metavar="DIR", help="For --results: folder of the photos.")
+        Path | None, typer.Option("-i", "--images", metavar="DIR", help="For --results: folder of the images.")
     ] = None,
     detector: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded' (people), or an ONNX file.")
@@ -46,19 +46,17 @@ def converge(
     ] = DEFAULT_SCORE,
     follow: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Iterations to follow.")] = 30,
     sheets: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Photos that get a contact sheet of their masks.")
+        int, typer.Option(min=0, metavar="N", help="Images that get a contact sheet of their masks.")
     ] = 12,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Use only the first N photos.", show_default=False)
+        int | None, typer.Option(min=1, metavar="N", help="Use only the first N images.", show_default=False)
     ] = None,
     params: FixedParams = "fixed",
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per processor.", show_default=False)
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Show how mean field converges: KL(Q‖P) over the iterations, and the masks after each (extra 'tune').
 
-    On photos, in which the detector finds the objects, or on the detections of a COCO results file. Writes
+    On images, in which the detector finds the objects, or on the detections of a COCO results file. Writes
     convergence.png, iterations.csv (quantiles over the objects), objects.csv (after how many iterations each mask
     is settled), and contact sheets.
     """
@@ -74,37 +72,37 @@ def converge(
         if output.exists() and not output.is_dir():
             raise DataError(f"the output {output} is a file: name a folder")
         if bool(sources) == (results is not None):
-            raise ParamsError("give photos, or --results with --annotations and --images, and not both")
+            raise ParamsError("give images, or --results with --annotations and --images, and not both")
         if results is not None:
             if annotations is None or images is None:
-                raise ParamsError("--results needs --annotations and --images, which say where its photos are")
-            photos = _of_results(results, annotations, images, score)
+                raise ParamsError("--results needs --annotations and --images, which say where its images are")
+            readers = _of_results(results, annotations, images, score)
         else:
-            photos = _of_detector(sources or [], detector, score, threads)
-        photos = dict(list(photos.items())[:limit])
-    with progress_bar("photo") as progress:
+            readers = _of_detector(sources or [], detector, score, threads)
+        readers = dict(list(readers.items())[:limit])
+    with progress_bar("image") as progress:
         from crispmask.pipeline import Settings, prepare
 
         bar = progress.add_task(PREPARING, total=None)
         prepare(Settings(params=chosen))
-        progress.reset(bar, total=len(photos), description="Following")
+        progress.reset(bar, total=len(readers), description="Following")
         courses = survey(
-            photos,
+            readers,
             chosen,
             follow,
             output / "sheets",
             sheets=sheets,
             threads=threads,
-            on_photo=lambda objects: progress.advance(bar),
+            on_image=lambda objects: progress.advance(bar),
         )
     if not courses:
-        raise DataError(f"there is no object with a score of {score} or more in {count(len(photos), 'photo')}")
+        raise DataError(f"there is no object with a score of {score} or more in {count(len(readers), 'image')}")
     with waiting("Drawing"):
         summary.write_objects(output / "objects.csv", courses)
         summary.write_iterations(output / "iterations.csv", courses)
-        draw = summary.draw_courses if len(photos) == 1 else summary.draw_quantiles
+        draw = summary.draw_courses if len(readers) == 1 else summary.draw_quantiles
         draw(output / "convergence.png", courses, chosen.iterations)
-    _show(summary.settling(courses, follow), follow, len(courses), len(photos))
+    _show(summary.settling(courses, follow), follow, len(courses), len(readers))
     at = min(chosen.iterations, follow)
     left = sorted(course.unsettled[at] for course in courses)
     say(
@@ -123,7 +121,7 @@ def _of_detector(sources: list[str], name: str, score: float, threads: int | Non
     from crispmask.image import find_images, read_image
     from crispmask.pipeline.naming import relative_names
 
-    # The photos are what runs in parallel here.
+    # The images run in parallel here.
     detector = load_detector(name, threads=1)
 
     def reading(path: Path) -> Read:
@@ -150,14 +148,14 @@ def _of_results(results: Path, annotations: Path, images: Path, score: float) ->
     return {dataset.images[key].file_name: reading(key, numbers) for key, numbers in detected.by_image().items()}
 
 
-def _show(quantiles: Mapping[str, Mapping[str, float]], follow: int, objects: int, photos: int) -> None:
+def _show(quantiles: Mapping[str, Mapping[str, float]], follow: int, objects: int, images: int) -> None:
     from rich import box
     from rich.table import Table
 
-    say(f"Iterations until a mask is settled, {count(objects, 'object')} of {count(photos, 'photo')}", style="bold")
+    say(f"Iterations until a mask is settled, {count(objects, 'object')} of {count(images, 'image')}", style="bold")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
-    names = {"settled": "no label changes", "nearly_settled": "under 0.1 % does"}
+    names = {"settled": "no label changes", "nearly_settled": "under 0.1 % change"}
     for quantile in quantiles["settled"]:
         table.add_column("median" if quantile == "q50" else f"{quantile[1:]} %", justify="right", no_wrap=True)
     for key, values in quantiles.items():

@@ -1,7 +1,4 @@
-"""Masks as runs of pixels: the decoder of COCO's compressed RLE, and many masks in flat arrays.
-
-Source of the encoding: ``rleFrString`` in pycocotools' ``maskApi.c``.
-"""
+"""Masks as runs of pixels: the decoder of COCO's compressed RLE, and many masks in flat arrays."""
 
 from __future__ import annotations
 
@@ -13,13 +10,15 @@ from numpy.typing import NDArray
 
 from crispmask.errors import DataError
 
+_REASONS = {
+    1: "the compressed RLE holds characters that do not belong there",
+    2: "the compressed RLE is cut short",
+    3: "the compressed RLE holds a run longer than any image",
+}
+
 
 def decode_counts(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The run lengths of compressed RLEs, all at once.
-
-    Each character holds 6 bits above '0': five bits of the number, the lowest first, and one bit that says whether
-    more follow; the sign is bit 4 of the last character. From the fourth run of a mask on, a number is the difference
-    to the run two before.
 
     Args:
         counts: the ``counts`` of N masks.
@@ -29,41 +28,18 @@ def decode_counts(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[n
         int64 (N + 1,). Runs can be negative where a string is damaged, and their sum is not checked.
 
     Raises:
-        DataError: characters that are not part of the encoding, or a string that is cut short.
+        DataError: characters that are not part of the encoding, a string that is cut short, or a number that is too
+            long.
     """
-    codes = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
-    offsets = np.concatenate(([0], np.cumsum([len(text) for text in counts], dtype=np.int64)))
-    if not len(codes):
-        return np.zeros(0, np.int64), np.zeros(len(offsets), np.int64)
-    if codes.min() < 0 or codes.max() > 63:
-        raise DataError("the compressed RLE holds characters that do not belong there")
-    last = codes & 32 == 0
-    if not last[offsets[1:][np.diff(offsets) > 0] - 1].all():
-        raise DataError("the compressed RLE is cut short")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if (ends - starts).max() > 6:  # seven characters hold 35 bits, more than any image has pixels
-        raise DataError("the compressed RLE holds a run longer than any image")
-    place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
-    negative = codes[ends] & 16 != 0
-    numbers[negative] -= np.int64(1) << (5 * (place[ends[negative]] + 1))
-    first = np.concatenate(([0], np.cumsum(last)))[offsets]
-    position = _positions(first)
-    for chain in (position % 2 == 1, (position % 2 == 0) & (position > 0)):
-        numbers[chain] = _sums_by_mask(numbers[chain], np.concatenate(([0], np.cumsum(chain)))[first])
-    return numbers, first
+    from crispmask.coco import _kernels
 
-
-def _positions(first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The position of each run in its mask, from 0."""
-    return np.arange(first[-1]) - np.repeat(first[:-1], np.diff(first))
-
-
-def _sums_by_mask(values: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cumulative sums that start anew at each mask."""
-    sums = np.concatenate(([0], np.cumsum(values)))
-    return np.asarray(sums[1:] - np.repeat(sums[first[:-1]], np.diff(first)))
+    text = np.frombuffer(b"".join(counts), np.uint8)
+    offsets = np.concatenate(([0], np.cumsum([len(part) for part in counts], dtype=np.int64))).astype(np.int64)
+    runs, first = np.empty(len(text), np.int64), np.empty(len(offsets), np.int64)
+    status = _kernels.decode(text, offsets, runs, first)
+    if status != _kernels.OK:
+        raise DataError(_REASONS[status])
+    return runs[: first[-1]].copy(), first
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,20 +71,16 @@ class MaskRuns:
         Raises:
             DataError: damaged counts, or runs that do not add up to an image. The message does not say of which mask.
         """
+        from crispmask.coco import _kernels
+
         runs, first = decode_counts(counts)
-        ends = _sums_by_mask(runs, first)
-        total = np.where(np.diff(first) > 0, np.concatenate((ends, [0]))[first[1:] - 1], 0)
-        if (len(runs) and runs.min() < 0) or (total != heights * widths).any():
+        starts, ends = (np.empty(len(runs) // 2 + 1, np.int64) for _ in range(2))
+        count = np.empty(len(counts), np.int64)
+        pixels = np.ascontiguousarray(heights * widths, np.int64)
+        n, damaged = _kernels.foreground(runs, first, pixels, starts, ends, count)
+        if damaged >= 0:
             raise DataError("the RLE has a negative run or does not cover its image")
-        mask = np.repeat(np.arange(len(counts)), np.diff(first))
-        shown = (_positions(first) % 2 == 1) & (runs > 0)
-        ends, starts, mask = ends[shown], (ends - runs)[shown], mask[shown]
-        # A background run of length 0 separates nothing: the runs on both sides of it are one.
-        joined = (starts[1:] == ends[:-1]) & (mask[1:] == mask[:-1])
-        begins, closes = np.concatenate(([True], ~joined)), np.concatenate((~joined, [True]))
-        if not len(starts):
-            begins = closes = np.zeros(0, bool)
-        return cls.from_runs(starts[begins], ends[closes], mask[begins], heights, widths)
+        return cls.from_runs(starts[:n], ends[:n], np.repeat(np.arange(len(counts)), count), heights, widths)
 
     @classmethod
     def from_masks(cls, masks: Sequence[NDArray[np.bool_]]) -> MaskRuns:

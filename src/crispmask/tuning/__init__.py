@@ -1,1 +1,1 @@
-"""Choosing the parameters of the refinement on annotated photos, with cross-validation (extra ``tune``)."""
+"""Choosing the parameters of the refinement on annotated images, with cross-validation (extra ``tune``)."""

@@ -1,4 +1,4 @@
-"""Pictures of a search: the paper's heat map (Figure 6) and curves (Figure 7), and the points that TPE tried."""
+"""Figures of a search: the paper's heat map (Figure 6) and curves (Figure 7), and the points that TPE tried."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _draw_heat_map(path: Path, outcome: Outcome, axes: Sequence[str], values: di
         column_label=unit(axes[1], outcome.params, list(values)),
         value_label=_score_label(outcome),
         title=_capital(LABELS[outcome.objective]),
-        note=f"framed: best on all {outcome.photos} photos; n/{len(outcome.folds)}: folds that chose the point",
+        note=f"framed: best on all {outcome.images} images; n/{len(outcome.folds)}: folds that chose the point",
         star=place,
         counts={cell: f"{count}/{len(outcome.folds)}" for cell, count in votes.items()},
     )
@@ -138,7 +138,7 @@ def _same(values: Values, others: Values, but: Sequence[str]) -> bool:
 
 
 def _levels(outcome: Outcome) -> dict[str, float]:
-    return {"unrefined": 100 * outcome.unrefined.all}
+    return {"unrefined": 100 * outcome.unrefined.all, "learned": 100 * outcome.learned.all}
 
 
 def _score_label(outcome: Outcome) -> str:

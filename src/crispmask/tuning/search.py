@@ -1,4 +1,4 @@
-"""The search: measure points one batch after another, and remember each."""
+"""The search: measure points batch by batch, and keep the scores of each."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from typing import cast
 
 from crispmask.errors import DataError
 from crispmask.params import CRFParams
+from crispmask.refinement import Params, default_params
 from crispmask.refinement.masks import LATTICE_PARAMS
 from crispmask.tuning.space import Choice, Space, Values, check_space, grid_points, point_of
 from crispmask.tuning.study import Study, Trial
 from crispmask.tuning.task import Scores, TuningTask, batches
 
 BATCH = 8
-"""Points that are measured together: photos are read once for all, lattices are shared. A kill loses one batch."""
+"""Points that are measured together: images are read once for all, lattices are shared. A kill loses one batch."""
 
-UNREFINED, START = "unrefined", "start"
+UNREFINED, LEARNED, START = "unrefined", "learned", "start"
+"""What the points are compared with: no refinement, the parameters that ship and that `refine` uses by default, and the
+setting that the search begins with."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Progress: photos refined so far in this run, of how many; points measured, of how many; the best of them."""
+    """Progress: images refined so far in this run, of how many; points measured, of how many; the best of them."""
 
     done: int
     total: int
@@ -45,21 +48,21 @@ def search(
 ) -> None:
     """Measure what is not in the study yet: all points of a grid, or as many as ``trials`` by Optuna's TPE.
 
-    The unrefined detections and the start are measured first, as references.
+    The unrefined detections, the learned parameters and the start are measured first, as references.
 
     Args:
         task: what is measured.
-        study: what was measured, and takes what is.
+        study: holds what was measured before, and takes what is measured now.
         space: the tuned parameters; a grid has choices only.
         start: the other parameters, and where the search begins.
         trials: number of points in the end, for TPE.
         seed: of TPE.
-        threads: over the photos; by default one per processor.
-        on_step: called at the start and after each photo.
+        threads: over the images; by default one per processor.
+        on_step: called at the start and after each image.
 
     Raises:
         ParamsError: a parameter that cannot be tuned here.
-        DataError, ImageError: photos or records that cannot be used.
+        DataError, ImageError: images or records that cannot be used.
     """
     check_space(space)
     here = point_of(start, space)  # a point like any other, which the references measure
@@ -72,27 +75,27 @@ def search(
         all_points = len(measured) + len(todo)
     else:
         todo, all_points = [], max(trials, len(measured))
-    waiting = all_points - len(measured) + (0 if study.references else 2)
+    waiting = all_points - len(measured) + (0 if study.references else 3)
     done = 0
 
-    def tell(photos: int) -> None:
+    def tell(images: int) -> None:
         nonlocal done
-        done += photos
+        done += images
         if on_step:
             best = max(study.trials, key=lambda trial: trial.scores.all, default=None)
-            on_step(Step(done, waiting * len(task.photos), len(study.trials), all_points, best))
+            on_step(Step(done, waiting * len(task.image_ids), len(study.trials), all_points, best))
 
-    def measure(settings: Sequence[CRFParams | None]) -> list[Scores]:
-        return task.measure(settings, threads=threads, on_photo=lambda: tell(len(settings)))
+    def measure(settings: Sequence[Params | None]) -> list[Scores]:
+        return task.measure(settings, threads=threads, on_image=lambda: tell(len(settings)))
 
     tell(0)
     if not study.references:
-        unrefined, started = measure([None, start])
+        unrefined, learned, started = measure([None, default_params(), start])
         if math.isnan(started.all):
             raise DataError(
-                f"{task.dataset.path} has no annotated object in these photos to measure {task.objective} on"
+                f"{task.dataset.path} has no annotated object in these images to measure {task.objective} on"
             )
-        study.refer({UNREFINED: unrefined, START: started})
+        study.refer({UNREFINED: unrefined, LEARNED: learned, START: started})
     if here is not None and all(trial.values != here for trial in study.trials):
         study.add(here, study.references[START], space)
     if study.method == "grid":
@@ -100,11 +103,11 @@ def search(
             for values, scores in zip(batch, measure([settings_of(start, v) for v in batch]), strict=True):
                 study.add(values, scores, space)
         return
-    # Proposals that share their lattices are worth making together, although each then knows less of the others.
+    # Proposals that share their lattices are made together, although each one then knows less about the others.
     size = 1 if any(name in LATTICE_PARAMS for name in space) else BATCH
     while len(study.trials) < trials:
         known = len(study.trials)
-        # Seeded by its number, so that a search that was interrupted goes on as it would have.
+        # Seeded by the point's number, so that an interrupted search proposes the same points.
         proposed = [study.propose(space, seed + known + k) for k in range(min(size, trials - known))]
         found = measure([settings_of(start, values) for _, values in proposed])
         for (handle, values), scores in zip(proposed, found, strict=True):

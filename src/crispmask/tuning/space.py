@@ -39,8 +39,27 @@ class Range:
 Space = Mapping[str, Choice | Range]
 
 
+def read_space(method: str, grid: Sequence[str], ranges: Sequence[str], start: CRFParams) -> Space:
+    """The tuned parameters of the options ``--grid`` and ``--range``, or the default ones.
+
+    Raises:
+        ParamsError: an option that is not understood, does not fit the method, or names a parameter again.
+    """
+    if method == "grid" and ranges:
+        raise ParamsError("--range is for --method tpe: give a grid its values with --grid NAME=VALUE,VALUE,...")
+    parsed: list[tuple[str, Any]] = [*map(parse_choice, grid), *map(parse_range, ranges)]
+    space: Space = dict(parsed)
+    if len(space) < len(parsed):
+        names = [name for name, _ in parsed]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ParamsError(f"{twice} is given twice: name each parameter once")
+    space = space or (default_grid(start) if method == "grid" else default_ranges(start))
+    check_space(space)
+    return space
+
+
 def parse_choice(text: str) -> tuple[str, Choice]:
-    """``theta_beta=3,5,10`` as name and values; doubles are dropped.
+    """``theta_beta=3,5,10`` as name and values, each value once.
 
     Raises:
         ParamsError: no name, no value, an unknown name (with the nearest known one), or a value out of range.

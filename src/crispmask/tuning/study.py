@@ -1,7 +1,7 @@
-"""The search's memory: an Optuna study in an SQLite file, which a kill at any moment leaves whole.
+"""The measured points: an Optuna study in an SQLite file, which stays readable after a kill at any moment.
 
-Optuna's JournalStorage was the other choice: after a kill in the middle of a write, its next record is appended to the
-torn line, and the file can no longer be read.
+Optuna's JournalStorage does not: after a kill in the middle of a write, the next record is appended to the incomplete
+line, and the file can no longer be read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Trial:
 
 
 class Study:
-    """Measured points, kept on disk one by one; a context manager that closes the file.
+    """Measured points, each kept on disk as soon as it is known; a context manager that closes the file.
 
     Args:
         path: the SQLite file, created where needed.
@@ -92,7 +92,7 @@ class Study:
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # a killed run was at it
 
     def _connect(self) -> sqlite3.Connection:
-        """A write-ahead log is whole after a kill at any moment, and does not wait for the disk at every commit."""
+        """With a write-ahead log, which is complete after a kill and does not wait for the disk at every commit."""
         connection = sqlite3.connect(self.path, timeout=60)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -102,7 +102,7 @@ class Study:
         return self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
 
     def close(self) -> None:
-        """Let go of the file, so that nothing but it stays."""
+        """Close the file, so that no temporary files stay beside it."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 

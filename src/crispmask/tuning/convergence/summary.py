@@ -26,7 +26,7 @@ class Course:
     """A trace without its masks, and whose it is.
 
     Attributes:
-        name: of the photo.
+        name: of the image.
         instance: number of the detection in it.
         pixels: of the last mask.
         kl, relative_kl, unsettled: float64 (T + 1,), as those of `Trace`.
@@ -72,7 +72,7 @@ def settling(courses: Sequence[Course], iterations: int) -> dict[str, dict[str, 
 
 def write_objects(path: Path, courses: Sequence[Course]) -> None:
     """One row per object, as CSV; ``settled`` is empty where labels still changed in the last iteration."""
-    rows: list[list[Any]] = [["photo", "object", "pixels", "settled", "nearly_settled", "kl_start", "kl_end"]]
+    rows: list[list[Any]] = [["image", "object", "pixels", "settled", "nearly_settled", "kl_start", "kl_end"]]
     for c in courses:
         settled = "" if c.settled is None else c.settled
         rows.append([c.name, c.instance, c.pixels, settled, c.nearly_settled, f"{c.kl[0]:.3f}", f"{c.kl[-1]:.3f}"])

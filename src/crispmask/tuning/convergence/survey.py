@@ -1,4 +1,4 @@
-"""Traces of all objects of many photos, and contact sheets of the first of them."""
+"""Traces of all objects of many images, and contact sheets of the first of them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from crispmask.tuning.convergence.summary import Course
 from crispmask.tuning.convergence.trace import Trace, trace_image
 
 Read = Callable[[], tuple[NDArray[np.uint8], Instances]]
-"""Gives a photo's pixels, uint8 (H, W, 3) RGB, and the objects in it."""
+"""Gives an image's pixels, uint8 (H, W, 3) RGB, and the objects in it."""
 
 _OBJECTS = 3  # on a sheet, the largest
 
 
 def survey(
-    photos: Mapping[str, Read],
+    images: Mapping[str, Read],
     params: CRFParams,
     iterations: int,
     folder: Path,
     *,
     sheets: int = 0,
     threads: int | None = None,
-    on_photo: Callable[[int], None] | None = None,
+    on_image: Callable[[int], None] | None = None,
 ) -> list[Course]:
-    """Follow the refinement of every object of the photos.
+    """Follow the refinement of every object of the images.
 
     Args:
-        photos: how to read each, by its name.
+        images: how to read each, by its name.
         params: of the refinement; their number of iterations does not count.
         iterations: how many to follow.
         folder: where contact sheets go, as ``NAME.png``.
-        sheets: how many photos with objects get one.
-        threads: over the photos; by default one per processor. The result is the same for any number.
-        on_photo: called after each photo with the number of its objects.
+        sheets: how many images with objects get one.
+        threads: over the images; by default one per processor. The result is the same for any number.
+        on_image: called after each image with the number of its objects.
 
     Returns:
-        The objects in the order of the photos.
+        The objects in the order of the images.
     """
     courses: list[Course] = []
     drawn = 0
@@ -58,18 +58,18 @@ def survey(
         return image, instances, traces, [Course.of(name, i, trace) for i, trace in traces.items()]
 
     with ThreadPoolExecutor(threads or cpu_count() or 1) as pool:
-        # Traces hold a mask per iteration: only as many photos as threads are ahead of the one in hand.
-        items, ahead = iter(photos.items()), threads or cpu_count() or 1
+        # Traces hold a mask per iteration: only as many images as threads are ahead of the one in hand.
+        items, ahead = iter(images.items()), threads or cpu_count() or 1
         coming = [pool.submit(follow, item) for _, item in zip(range(ahead), items, strict=False)]
-        for name in photos:
+        for name in images:
             image, instances, traces, found = coming.pop(0).result()
             coming += [pool.submit(follow, item) for _, item in zip(range(1), items, strict=False)]
             if traces and drawn < sheets:
                 drawn += 1
                 _write_sheet(folder / PurePosixPath(name).with_suffix(".png"), image, instances, traces)
             courses += found
-            if on_photo:
-                on_photo(len(found))
+            if on_image:
+                on_image(len(found))
     return courses
 
 
