@@ -137,7 +137,7 @@ def test_many_at_once_are_one_after_the_other(tmp_path):
     [
         ({"a": 1, "b": [3, 4], "c": "y"}, "another c"),
         ({"a": 2, "b": [3, 4], "c": "x"}, "a was 1, is 2"),
-        ({"a": 2, "b": [3, 4]}, "a was 1, is 2 and 1 more"),
+        ({"a": 2, "b": [3, 4]}, "a was 1, is 2; 1 more setting differs"),
     ],
 )
 def test_other_settings(new, what):

@@ -185,7 +185,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], named: Mapping[st
     key = changed[0]
     values = f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
     what = (named or {}).get(key, values if len(values) < 400 else f"another {key}")
-    return what + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
+    more = len(changed) - 1
+    return what + (f"; {more} more setting{'s' * (more > 1)} differ{'s' * (more == 1)}" if more else "")
 
 
 def refuse_other_settings(

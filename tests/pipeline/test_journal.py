@@ -45,7 +45,7 @@ def test_cut_anywhere_and_continued(tmp_path):
     [
         ({"score": 0.3}, r"score was 0\.5, is 0\.3"),
         ({"detector": "y"}, "another detector"),
-        ({"score": 0.3, "joint": True}, r"score was 0\.5, is 0\.3 and 1 more"),
+        ({"score": 0.3, "joint": True}, r"score was 0\.5, is 0\.3; 1 more setting differs"),
         ({"new": 1}, "new was None, is 1"),
     ],
 )
