@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from crispmask import CRFParams, refine
 from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel, PermutohedralLattice, two_label_marginals
 from crispmask.errors import CrispmaskError
 
+pytestmark = pytest.mark.slow
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 BANDWIDTHS = st.one_of(st.floats(0.5, 80), st.sampled_from([0.0, -1.0, 1e-30, 1e-3, 1e30, float("nan"), float("inf")]))
 WEIGHTS = st.one_of(st.floats(0, 10), st.sampled_from([0.0, -1.0, 1e9, 1e30, float("nan"), float("inf")]))
