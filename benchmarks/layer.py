@@ -1,6 +1,6 @@
-"""What does the differentiable CRF cost? Both engines of `CRFLayer` on the instances of a photo.
+"""What does the differentiable CRF cost? Both engines of `CRFLayer` on the instances of an image.
 
-    python benchmarks/layer.py                        # on the CPU: a photo of 160x120, so that the exact engine ends
+    python benchmarks/layer.py                        # on the CPU: an image of 160x120, else exact takes hours
     python benchmarks/layer.py --device cuda          # 640x480
     python benchmarks/layer.py --scale 1 --engines lattice
 
@@ -102,10 +102,10 @@ def resident() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", help="photo; by default one of scikit-image's")
+    parser.add_argument("--image", help="image file; by default one of scikit-image's")
     parser.add_argument("--instances", type=int, default=10)
     parser.add_argument("--device", default="cpu", help="of the exact engine")
-    parser.add_argument("--scale", type=float, help="of the 640x480 photo; by default 0.25 on the CPU, else 1")
+    parser.add_argument("--scale", type=float, help="of the 640x480 image; by default 0.25 on the CPU, else 1")
     parser.add_argument("--engines", default="exact,lattice")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
     parser.add_argument("--repeats", type=int, default=3)

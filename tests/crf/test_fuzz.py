@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,27 @@ def check_sentence(error: CrispmaskError) -> None:
     assert "\n" not in str(error)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_image_crf(data: Any) -> None:
+def check_many(examine: Callable[[Any], bool], examples: int, least: int) -> None:
+    """Run a check on drawn input; it says whether the input was accepted, which must be so `least` times.
+
+    Otherwise a check whose input is always refused would pass.
+    """
+    accepted = []
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.data())
+    def run(data: Any) -> None:
+        accepted.append(examine(data))
+
+    run()
+    assert sum(accepted) >= least
+
+
+def test_image_crf() -> None:
+    check_many(image_crf_is_accepted, examples=150, least=5)
+
+
+def image_crf_is_accepted(data: Any) -> bool:
     grid = data.draw(GRIDS)
     count, channels = data.draw(st.sampled_from([1, 2, 2, 3, 9])), data.draw(st.integers(1, 4))
     common = {"normalization": data.draw(NORMALIZATIONS), "self_term": data.draw(st.booleans())}
@@ -70,15 +89,18 @@ def test_image_crf(data: Any) -> None:
         result = DenseCRF(unary, kernels).run(data.draw(st.integers(0, 3)), track=data.draw(st.booleans()))
     except CrispmaskError as error:
         check_sentence(error)
-        return
+        return False
     assert np.isfinite(result.marginals).all()
     np.testing.assert_allclose(result.marginals.sum(axis=0), 1, atol=1e-4)
     assert result.kl is None or np.isfinite(result.kl).all()
+    return True
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_points(data: Any) -> None:
+def test_points() -> None:
+    check_many(points_is_accepted, examples=100, least=5)
+
+
+def points_is_accepted(data: Any) -> bool:
     d, n = data.draw(st.sampled_from([1, 2, 3, 7, 16, 17])), data.draw(st.sampled_from([1, 2, 30]))
     try:
         features = data.draw(arrays((d, n))) / data.draw(st.sampled_from([1.0, 30.0]))
@@ -88,17 +110,20 @@ def test_points(data: Any) -> None:
         filtered = lattice.filter(np.ones((1, n), np.float32))
     except CrispmaskError as error:
         check_sentence(error)
-        return
+        return False
     assert np.isfinite(marginals).all()
     assert ((marginals >= 0) & (marginals <= 1)).all()
     assert np.isfinite(filtered).all()
     assert (filtered > 0).all()
     assert ((lattice.corners >= 0) & (lattice.corners < lattice.vertices)).all()
+    return True
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_refine(data: Any) -> None:
+def test_refine() -> None:
+    check_many(refine_is_accepted, examples=100, least=5)
+
+
+def refine_is_accepted(data: Any) -> bool:
     height, width = data.draw(GRIDS)
     theta = st.floats(0.5, 40)
     try:
@@ -110,7 +135,8 @@ def test_refine(data: Any) -> None:
         refined = refine(image, masks, params)
     except CrispmaskError as error:
         check_sentence(error)
-        return
+        return False
     assert np.shape(refined) == masks.shape
     assert np.isfinite(refined).all()
     assert ((refined >= 0) & (refined <= 1)).all()
+    return True

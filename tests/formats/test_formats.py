@@ -257,9 +257,7 @@ def test_labelme_shapes_that_are_none(tmp_path, shape, reason):
     ],
 )
 def test_labelme_files_that_are_none(tmp_path, changes, reason):
-    labelme(tmp_path / "l" / "a.json", **changes) if "shapes" not in changes else (tmp_path / "l").mkdir()
-    if "shapes" in changes:
-        (tmp_path / "l" / "a.json").write_text('{"shapes": {}}')
+    labelme(tmp_path / "l" / "a.json", **changes)
     with pytest.raises(DataError, match=reason):
         convert(tmp_path / "l", tmp_path / "c.json", to="coco")
 

@@ -49,7 +49,7 @@ def _parameter(item: Field[Any], kind: Any, config: type, panel: str) -> inspect
     """A keyword-only parameter with Typer's annotation; None, its default, means that the user did not set it."""
     assert item.default is not MISSING
     flag = item.name.replace("_", "-")
-    meaning = (item.metadata.get("help") or _attribute_help(config, item.name)).rstrip(".")
+    meaning = (item.metadata.get("help") or _attribute_help(config, item.name)).rstrip(".").replace("``", "")
     default = str(item.default).lower() if kind is bool else item.default
     option = typer.Option(
         f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
