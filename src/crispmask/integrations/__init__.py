@@ -1,8 +1,8 @@
-"""Results of other programs to `Instances` and back, one module per program.
+"""Results of other frameworks as `Instances`, and back; one module per framework.
 
-None of these programs is imported, except where one of their objects is made (`to_supervision`): results are read by
-their attributes, and torch tensors on any device become arrays. All masks survive unchanged; probabilities do where
-the other side has them.
+None of the frameworks is imported, except to make one of its objects (`to_supervision`): results are read by their
+attributes, and torch tensors on any device become arrays. Masks are not changed; probabilities are kept where the
+framework has them.
 """
 
 from __future__ import annotations

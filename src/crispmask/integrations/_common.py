@@ -1,4 +1,4 @@
-"""What the conversions share: tensors to arrays, class indices to category ids."""
+"""What the conversions share: arrays from tensors, category ids from class indices."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def as_array(value: Any) -> NDArray:
     """A tensor on any device, or anything array-like, as an array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        # NumPy has no bfloat16, which mixed precision leaves behind.
+        # Results of mixed precision can be bfloat16, which NumPy does not have.
         value = value.float() if "bfloat16" in str(value.dtype) else value
     return np.asarray(value)
 

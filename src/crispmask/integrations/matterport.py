@@ -18,8 +18,7 @@ def from_matterport(
     Args:
         result: mapping with ``rois`` (N, 4) as y1, x1, y2, x2, ``class_ids`` (N,), ``scores`` (N,), and ``masks``
             bool (H, W, N).
-        image_size: (H, W) in pixels; needed only where nothing was found, because it then writes masks of its own
-            network's size.
+        image_size: (H, W) in pixels; needed only for a result without objects, whose masks have the network's size.
         categories: from its class ids, counted from 1, to category ids; by default they are taken as they are.
 
     Raises:

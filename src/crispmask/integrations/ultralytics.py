@@ -16,8 +16,8 @@ from crispmask.integrations._common import Categories, as_array, instances_of, n
 def from_ultralytics(result: Any, *, categories: Categories | None = None) -> Instances:
     """Instances from one Ultralytics result (YOLO segmentation and its relatives).
 
-    Its masks are at the network's size: the image scaled to fit and padded on both sides ("letterbox"), unless it ran
-    with ``retina_masks=True``. The padding is cut off and the rest resized bilinearly, here as there.
+    Its masks have the size of the network's input: the image scaled to fit and padded on both sides ("letterbox"),
+    unless ``retina_masks=True`` was set. As in Ultralytics, the padding is cut off and the rest is resized bilinearly.
 
     Args:
         result: with ``orig_shape`` (H, W), ``boxes.xyxy``, ``boxes.conf``, ``boxes.cls``, and ``masks.data`` (N, h, w)
@@ -33,7 +33,7 @@ def from_ultralytics(result: Any, *, categories: Categories | None = None) -> In
     boxes = result.boxes
     count = 0 if boxes is None else len(as_array(boxes.conf))
     if result.masks is None:
-        # That is how it says that nothing was found; with boxes, the model was no segmentation model.
+        # No masks: either nothing was detected, or (if there are boxes) it is no segmentation model.
         if count == 0:
             return Instances.empty((height, width))
         raise no_masks("the Ultralytics result")
@@ -70,8 +70,8 @@ def _from_letterbox(masks: NDArray, height: int, width: int) -> NDArray:
 
 
 def _letterbox(h: int, w: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Where the image lies in the network's input (h, w): top, left, height, width, by LetterBox's own rounding."""
-    # The side that limits the scale is exact, the other one was rounded, so the larger ratio that still fits is meant.
+    """Where the image lies in the network's input (h, w): top, left, height, width, rounded as in LetterBox."""
+    # The side that limits the scale is exact and the other one rounded, so the larger ratio that fits is the right one.
     for gain in sorted((h / height, w / width), reverse=True):
         inner_h, inner_w = round(height * gain), round(width * gain)
         if inner_h <= h and inner_w <= w:

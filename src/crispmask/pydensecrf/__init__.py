@@ -1,10 +1,10 @@
 """Drop-in for the package pydensecrf: the same modules, names, signatures and numbers, without a compiler.
 
-Either change one line of the client::
+Either change one line of your code::
 
     import crispmask.pydensecrf.densecrf as dcrf
 
-or leave the client alone and call :func:`install` once before it imports anything::
+or leave it unchanged and call :func:`install` once before the first import::
 
     import crispmask.pydensecrf
     crispmask.pydensecrf.install()
@@ -25,10 +25,10 @@ _MODULES = ("densecrf", "eigen", "utils")
 
 
 def install() -> None:
-    """Answer every later ``import pydensecrf...`` of this process with the modules of this package.
+    """Make every later ``import pydensecrf...`` of this process import the modules of this package.
 
-    Nothing on disk changes, and an installed pydensecrf is merely hidden. Names that were imported from it before
-    the call keep what they had. Calling it again has no further effect.
+    Nothing on disk changes; an installed pydensecrf is hidden. Names that were imported from it before the call are not
+    changed. A second call has no effect.
     """
     sys.modules["pydensecrf"] = sys.modules[__name__]
     for name in _MODULES:

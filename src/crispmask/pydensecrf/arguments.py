@@ -1,7 +1,7 @@
-"""What clients pass, checked at the door and turned into what the CRF computes with.
+"""Checks and conversions of the arguments.
 
-The accepted kinds are those of pydensecrf plus the harmless ones that it refused (any memory layout, read-only
-arrays, other real dtypes where no precision is expected of them). What made it crash is a ValueError.
+Accepted are all arguments that pydensecrf accepts, and some that it refused (any memory layout, read-only arrays, other
+real dtypes where precision does not matter). Arguments that made it crash are a ValueError.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def array(value: Any, name: str) -> np.ndarray:
 
 
 def real_array(value: Any, name: str, ndim: int) -> np.ndarray:
-    """`value` as a C-contiguous float32 array of `ndim` dimensions, a copy only where that takes one."""
+    """`value` as a C-contiguous float32 array of `ndim` dimensions, copied only if necessary."""
     values = array(value, name)
     _check_ndim(values, name, ndim)
     if values.dtype.kind not in "fiub":
         raise ValueRangeError(f"{name} must hold real numbers, got dtype {values.dtype}; convert it to float32")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite; the caller judges that
+    with np.errstate(over="ignore"):  # float64 numbers beyond float32 become infinite; the callers check that
         return np.ascontiguousarray(values, dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The matrices that travel between a CRF and its client: float32, column-major, writable, shared and not copied."""
+"""The matrices that a CRF returns and takes: float32, column-major, writable, shared and not copied."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["MatrixXf", "VectorXf", "matrixXf", "vectorXf"]
 
 
 class _Buffer(np.ndarray):
-    """Memory with a name of its own; whatever is computed or cut from it is a plain `numpy.ndarray`.
+    """An array type of its own; results of computing with it, and its slices, are plain `numpy.ndarray`.
 
-    A subclass of ndarray because that is the one way to a writable 2-D buffer (``memoryview(Q)``) in pure Python
-    before 3.12. Only :class:`MatrixXf` itself should be a ``MatrixXf``: its rows, its argmax, its transpose are not.
+    It is a subclass of ndarray because before Python 3.12 only that gives a writable 2-D buffer (``memoryview(Q)``) in
+    pure Python. Rows, argmax and transpose of a :class:`MatrixXf` are no ``MatrixXf``.
     """
 
     def __array_wrap__(

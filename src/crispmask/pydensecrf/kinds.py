@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class KernelType(IntEnum):
-    """How a kernel could be learned; without effect on inference, in the original too."""
+    """Form of a kernel's bandwidth matrix when it is learned; it has no effect on inference, as in the original."""
 
     CONST_KERNEL = 0
     DIAG_KERNEL = 1
@@ -14,7 +14,7 @@ class KernelType(IntEnum):
 
 
 class NormalizationType(IntEnum):
-    """What the response of the filter K is divided by, k being K applied to ones: nothing, or k on either side."""
+    """Normalisation of the filter K by k = K·1: none, on the input (before), on the output (after), or √k on both."""
 
     NO_NORMALIZATION = 0
     NORMALIZE_BEFORE = 1

@@ -1,8 +1,8 @@
 """Mean field inference as the original does it: float32, simultaneous updates, no damping.
 
-Q <- softmax(-U - Σ_k P_k(Q)). A sweep takes block after block of variables through all stages: read the messages
-from the lattices, update, spread the new Q over the lattices. So exponents exist for one block at a time, and no
-message is ever stored.
+Q <- softmax(-U - Σ_k P_k(Q)). A sweep processes the variables in blocks. For each block it reads the messages from the
+lattices, updates Q, and splats it into the lattices. So exponents are stored for one block at a time, and messages are
+not stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crispmask.pydensecrf import _kernels
 from crispmask.pydensecrf.eigen import MatrixXf
 from crispmask.pydensecrf.pairwise import PairwiseTerm
 
-# Variables in a block. From 2^13 to 2^16 sweeps take the same time within 12 % (2, 5 and 21 labels, 640 x 480).
+# Variables per block. From 2^13 to 2^16, a sweep takes the same time within 12 % (2, 5 and 21 labels, 640 x 480).
 _BLOCK = 1 << 15
 
 
@@ -70,7 +70,7 @@ def divergence(energies: np.ndarray | None, terms: Sequence[PairwiseTerm], q: np
 
 
 class _Field:
-    """A term in use: the values that its lattice holds for all labels, and those of the update to come.
+    """A term during inference: the values of its lattice for all labels, and those for the next update.
 
     Args:
         term: the term.
@@ -95,7 +95,7 @@ class _Field:
         self._old, self._new = np.empty((2, lattice.vertices + 1, width), np.float32)
 
     def clear(self) -> None:
-        """Set the values to come to zero."""
+        """Set the values for the next update to zero."""
         self._new.fill(0)
 
     def read(self, start: int, x: np.ndarray) -> None:
@@ -103,14 +103,14 @@ class _Field:
         self._gather(self._old, self._mu, *self._simplices, self._alpha, self._after, start, x)
 
     def spread(self, state: np.ndarray, start: int, stop: int) -> None:
-        """Add the marginals of the variables from `start` to `stop` to the values to come."""
+        """Splat the marginals of the variables from `start` to `stop` into the values for the next update."""
         self._splat(state, *self._simplices, self._before, start, stop, self._new)
 
     def blur(self) -> None:
-        """Blur the values to come and hold them from now on."""
+        """Blur the values for the next update, which become the current ones."""
         old, new = self._old, self._new
         self._blur(new.reshape(-1), old.reshape(-1), self._around, 0, self._around.shape[1])
-        if len(self._around) % 2 == 0:  # the result is where it began
+        if len(self._around) % 2 == 0:  # the result is in the array that was blurred
             self._old, self._new = new, old
 
 
@@ -124,7 +124,7 @@ class _Plan:
     normalise: Callable[..., Any]
 
     def sweep(self, *, read: bool, update: bool, write: bool) -> None:
-        """Once over all variables: read the messages, update the marginals, spread them and blur."""
+        """Process all variables once: read the messages, update the marginals, splat and blur them."""
         fields = self.fields
         if write:
             for field in fields:

@@ -24,14 +24,14 @@ class PairwiseTerm:
     """Messages P(Q) = mu · (after · K · before) Q of one kernel; immutable, so models and threads may share it.
 
     Args:
-        features: returns float32 (d, N) features; called again when the term is unpickled, which is cheaper than
-            storing the lattice.
+        features: returns the features, float32 (d, N); called again when the term is unpickled, because a pickled
+            lattice would be much larger.
         mu: label compatibility, float32 (L,) diagonal or (L, L) symmetric.
         normalization: a value of :class:`NormalizationType`; any other int means none.
 
     Attributes:
-        lattice: K, with the phantom points that pad N to a multiple of four: they decide the original's numbers.
-        before, after: float32 (N,), the normalisation's factors on either side of K.
+        lattice: K, with the phantom points that pad N to a multiple of four, as in the original.
+        before, after: float32 (N,), the normalisation's factors on the input and the output of K.
         mu: as given.
     """
 

@@ -1,4 +1,4 @@
-"""Unary terms as objects, for `DenseCRF.setUnary`."""
+"""Unary terms as objects for `DenseCRF.setUnary`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crispmask.pydensecrf.arguments import energies, real_array
 class Unary:
     """No unary term: every label of every variable costs the same.
 
-    A model reads the energies and does not take them away, so one object serves any number of models.
+    One object can be used with any number of models; the original allows one.
     """
 
     energies: np.ndarray | None = None  # read-only float32 (L, N)

@@ -1,7 +1,7 @@
 """Unaries from labels and probabilities, and pairwise features of any dimension; NumPy only.
 
-Every function returns float32 and leaves its arguments alone. Assertions of the original stay assertions in kind
-(`AssertionError`), because clients catch them, but are raised under ``python -O`` too.
+Every function returns float32 and does not change its arguments. Where the original has assertions, an `AssertionError`
+is raised, because existing code may catch it; here also under ``python -O``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def unary_from_softmax(sm: np.ndarray, scale: float | None = None, clip: float |
 
     Args:
         sm: probabilities, (L, ...), label axis first, any float dtype.
-        scale: trust in them, in (0, 1]: p becomes scale * p + (1 - scale) / L. None: full trust.
+        scale: confidence in them, in (0, 1]: p becomes scale * p + (1 - scale) / L. None: 1.
         clip: lower bound of p (1 is the upper one). None: no bounds, and p = 0 gives infinity.
 
     Returns:
