@@ -31,10 +31,10 @@ class CocoImage:
 class CocoDataset:
     """An annotation file (https://cocodataset.org/#format-data, object detection).
 
-    Ids, links between records and image sizes are checked on reading; a segmentation is when it is asked for.
+    Ids, references between records and image sizes are checked on reading; a segmentation is checked when it is used.
 
     Attributes:
-        path: where it came from, for messages.
+        path: the file, named in errors.
         images: by id, in ascending order.
         categories: name by id.
         annotations: the records of each image id, in file order, with ``iscrowd`` filled in.
@@ -178,7 +178,7 @@ def _without_annotations(path: Path) -> Any:
 
 
 def _records(path: Path, content: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
-    """The list under `key`, each record with the words that name it in an error."""
+    """The list under `key`, each record with a text that names it in errors."""
     found = content.get(key)
     if not isinstance(found, list):
         raise DataError(f"{path} is not a COCO annotation file: {key!r} must be a list of records")

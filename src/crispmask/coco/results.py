@@ -18,7 +18,7 @@ from crispmask.errors import CrispmaskError, DataError
 from crispmask.files import replacing
 from crispmask.instances import Instances, tight_box
 
-# Enough that no score of a float32 network changes its rank in practice, and that files stay readable and equal.
+# Enough digits to keep the order of a float32 network's scores in practice.
 SCORE_DIGITS = 6
 BOX_DIGITS = 2
 
@@ -141,7 +141,7 @@ def check_own_id(record: Mapping[str, Any], number: int, seen: dict[Any, int], w
 def check_mask(record: Mapping[str, Any], where: str, size: tuple[int, int]) -> None:
     """Raise DataError, beginning with `where`, for a record whose mask or box does not fit an image of (H, W) pixels.
 
-    The mask is not decoded, so that this takes a small part of the time.
+    The mask is not made, which saves most of the time.
     """
     if record.get("segmentation") is None:
         raise DataError(f"{where} has no 'segmentation': masks are needed, not only boxes")

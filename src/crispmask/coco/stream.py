@@ -1,7 +1,7 @@
 """JSON files read value by value, so that memory does not grow with the file.
 
-The standard library's decoder does the parsing; what is added is a buffer, and the place of each value in the file,
-by which it can be read again later. (ijson streams too, but does not tell places.)
+The standard library's decoder parses. This module adds a buffer, and the offset of each value in the file, with which
+the value can be read again later. (ijson streams too, but does not give offsets.)
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from crispmask.errors import DataError
 
 CHUNK = 1 << 18
 MAX_VALUE = 1 << 26
-"""Bytes of the longest value that is read at once: the plain RLE of 160 megapixels of noise is not a mask."""
+"""Bytes of the longest value that is read; no RLE of a real mask is longer."""
 
 _SPACE = " \t\r\n"
 
 
 class Value(NamedTuple):
-    """A JSON value, the place of its first byte in the file, and its number of bytes."""
+    """A JSON value, the offset of its first byte in the file, and its number of bytes."""
 
     content: Any
     offset: int
@@ -33,7 +33,7 @@ class Value(NamedTuple):
 
 
 class JsonStream:
-    """Walks through a JSON text in the order of the file; the caller asks for what comes next.
+    """Reads a JSON text in the order of the file; the caller asks for the next value.
 
     Args:
         file: bytes in UTF-8, read from where they are.
@@ -46,7 +46,7 @@ class JsonStream:
     def __init__(self, file: BinaryIO, source: str) -> None:
         self.source = source
         self._file, self._decoder = file, json.JSONDecoder()
-        # Bytes are decoded as Latin-1: characters are bytes then, and JSON's own are the same in UTF-8.
+        # Decoded as Latin-1, each byte is a character; JSON's own characters are the same in UTF-8.
         self._text, self._at, self._before, self._ended = "", 0, 0, False
         self._grow()
         if self._text.startswith("\xef\xbb\xbf"):  # byte order mark of UTF-8
@@ -64,7 +64,7 @@ class JsonStream:
             self._grow()
 
     def value(self) -> Value:
-        """The value that comes next, whole."""
+        """The next value."""
         self.peek()
         while True:
             try:
@@ -87,7 +87,7 @@ class JsonStream:
         return Value(content, self._before + start, end - start)
 
     def elements(self) -> Iterator[Value]:
-        """The values of the list that comes next."""
+        """The values of the next list."""
         self._take("[")
         if self.peek() != "]":
             yield self.value()
@@ -97,7 +97,7 @@ class JsonStream:
         self._take("]")
 
     def members(self) -> Iterator[str]:
-        """The names in the object that comes next; the caller takes each one's value before asking for another."""
+        """The names in the next object; the caller reads each name's value before asking for another name."""
         self._take("{")
         while self.peek() != "}":
             name = str(self.value().content)
@@ -108,7 +108,7 @@ class JsonStream:
         self._take("}")
 
     def skip(self) -> None:
-        """Step over the value that comes next; a list element by element."""
+        """Skip the next value; a list element by element."""
         if self.peek() == "[":
             for _ in self.elements():
                 pass
@@ -116,7 +116,7 @@ class JsonStream:
             self.value()
 
     def end(self) -> None:
-        """The file must end here."""
+        """Raise DataError unless the file ends here."""
         if self.peek():
             raise self._invalid("something follows after the end")
 
@@ -127,7 +127,7 @@ class JsonStream:
         self._at += 1
 
     def _grow(self) -> None:
-        """Drop what was read, and at least double what was not."""
+        """Remove what was read from the buffer, and read at least as much again as is left."""
         rest = self._text[self._at :]
         try:
             more = self._file.read(max(CHUNK, len(rest)))
@@ -137,7 +137,7 @@ class JsonStream:
         self._text, self._at, self._ended = rest + more.decode("latin-1"), 0, not more
 
     def _reason(self, error: Exception) -> str:
-        """What the decoder complains about, without its position, which is that in the buffer."""
+        """The decoder's message, without its position, which is that in the buffer."""
         if not isinstance(error, json.JSONDecodeError):
             return str(error)
         at_end = error.pos >= len(self._text.rstrip()) or error.msg.startswith("Unterminated string")
@@ -158,9 +158,9 @@ def open_stream(path: Path) -> BinaryIO:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """A file for reading at any place; of a gzip-compressed one (by its content), a decompressed copy.
+    """A file for reading at any offset; for a gzip-compressed one (by its content), a decompressed copy.
 
-    The copy lies in the folder for temporary files, without a name: it is gone when the process ends.
+    The copy is a temporary file without a name, which disappears when the process ends.
 
     Raises:
         DataError: a file that cannot be read.

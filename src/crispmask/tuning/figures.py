@@ -15,7 +15,7 @@ from crispmask.tuning.space import Values, unit
 from crispmask.tuning.study import Trial
 from crispmask.tuning.task import LABELS
 
-_LINES = 6  # more cannot be told apart
+_LINES = 6  # more are hard to distinguish
 
 
 def draw_grid(folder: Path, outcome: Outcome, names: Sequence[str]) -> list[Path]:

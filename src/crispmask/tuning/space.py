@@ -113,7 +113,7 @@ def check_space(space: Space) -> None:
 
 
 def grid_points(space: Mapping[str, Choice]) -> list[Values]:
-    """Every combination, those with equal lattices one after another."""
+    """Every combination; those that share a lattice follow one another."""
     names = sorted(space, key=lambda name: (name not in LATTICE_PARAMS, list(space).index(name)))
     combinations = itertools.product(*(space[name].values for name in names))
     return [dict(zip(names, values, strict=True)) for values in combinations]
@@ -132,7 +132,7 @@ def legal_choices(name: str) -> tuple[Any, ...]:
 
 
 def unit(name: str, params: CRFParams, space: Sequence[str] | Space) -> str:
-    """The parameter with its symbol and unit, for an axis; which unit may itself be tuned."""
+    """The parameter with its symbol and unit, for an axis. The unit may depend on a tuned parameter."""
     alpha = {"pixel": "px", "instance": "multiple of √box area"}
     beta = {"rgb": "grey levels", "lab": "CIELAB units"}
     known = {

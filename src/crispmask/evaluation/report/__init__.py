@@ -1,4 +1,4 @@
-"""One self-contained HTML page about two results: what changed, by how much, for which objects, and how it looks.
+"""One self-contained HTML page about two results: what changed, by how much, for which objects, with crops.
 
 The page loads nothing: style, charts (SVG) and crops (data URIs) are inside.
 """

@@ -1,1 +1,1 @@
-"""How mean field converges: KL(Q‖P) over the iterations, the masks after each, and when nothing changes any more."""
+"""How mean field converges: KL(Q‖P) and the masks after each iteration, and when they no longer change."""

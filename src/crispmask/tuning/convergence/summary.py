@@ -1,4 +1,4 @@
-"""Many traces as tables and figures."""
+"""Tables and figures of many traces."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from crispmask.plots import Axis, Line, Panel, draw_panels
 from crispmask.tuning.convergence.trace import NEARLY, Trace
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-_FEW = 7  # curves that can be told apart
+_FEW = 7  # curves; more are hard to distinguish
 
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """A trace without its masks, and whose it is.
+    """A trace without its masks, and the object that it is of.
 
     Attributes:
         name: of the image.
@@ -59,7 +59,7 @@ class Course:
 
 
 def settling(courses: Sequence[Course], iterations: int) -> dict[str, dict[str, float]]:
-    """Quantiles over the objects of the iterations until nothing changes, and nearly nothing; infinite beyond T."""
+    """Quantiles over the objects of the iterations until a mask is settled, and nearly settled; infinite beyond T."""
     numbers = {
         "settled": [math.inf if c.settled is None else c.settled for c in courses],
         "nearly_settled": [c.nearly_settled if c.nearly_settled < iterations else math.inf for c in courses],
@@ -71,7 +71,7 @@ def settling(courses: Sequence[Course], iterations: int) -> dict[str, dict[str, 
 
 
 def write_objects(path: Path, courses: Sequence[Course]) -> None:
-    """One row per object, as CSV; ``settled`` is empty where labels still changed in the last iteration."""
+    """One row per object, as CSV; ``settled`` is empty where a label changed in the last iteration."""
     rows: list[list[Any]] = [["image", "object", "pixels", "settled", "nearly_settled", "kl_start", "kl_end"]]
     for c in courses:
         settled = "" if c.settled is None else c.settled
@@ -104,7 +104,7 @@ def draw_courses(path: Path, courses: Sequence[Course], mark: int) -> None:
     Args:
         path: the PNG file.
         courses: those of the largest objects are drawn.
-        mark: an iteration to point out, that of the refinement.
+        mark: an iteration to mark, the last one of the refinement.
     """
     chosen = sorted(courses, key=lambda c: -c.pixels)[:_FEW]
     t = np.arange(len(chosen[0].kl))
@@ -135,13 +135,13 @@ def draw_quantiles(path: Path, courses: Sequence[Course], mark: int) -> None:
     Args:
         path: the PNG file.
         courses: of all objects.
-        mark: an iteration to point out, that of the refinement.
+        mark: an iteration to mark, the last one of the refinement.
     """
     t = np.arange(len(courses[0].kl))
     x = Axis("mean-field iteration")
     panels = []
     for name, label, title in (
-        ("relative_kl", "KL above its end, % of its fall", "Divergence"),
+        ("relative_kl", "KL minus its last value, % of its decrease", "Divergence"),
         ("unsettled", "pixels unlike the last mask, % of it", "Labels"),
     ):
         values = 100 * np.stack([getattr(c, name) for c in courses])

@@ -21,7 +21,7 @@ from crispmask.tuning.convergence.trace import Trace, trace_image
 Read = Callable[[], tuple[NDArray[np.uint8], Instances]]
 """Gives an image's pixels, uint8 (H, W, 3) RGB, and the objects in it."""
 
-_OBJECTS = 3  # on a sheet, the largest
+_OBJECTS = 3  # shown on a sheet, the largest
 
 
 def survey(
@@ -58,7 +58,7 @@ def survey(
         return image, instances, traces, [Course.of(name, i, trace) for i, trace in traces.items()]
 
     with ThreadPoolExecutor(threads or cpu_count() or 1) as pool:
-        # Traces hold a mask per iteration: only as many images as threads are ahead of the one in hand.
+        # Traces hold a mask per iteration: at most one image per thread waits to be written.
         items, ahead = iter(images.items()), threads or cpu_count() or 1
         coming = [pool.submit(follow, item) for _, item in zip(range(ahead), items, strict=False)]
         for name in images:

@@ -1,4 +1,4 @@
-"""The course of one instance's inference."""
+"""KL and mask of one instance after every iteration of its inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crispmask.params import CRFParams
 from crispmask.refinement import instance_crf
 
 NEARLY = 0.001
-"""Share of its pixels that may still change for a mask to be nearly settled: no eye sees it."""
+"""A mask is nearly settled when fewer of its pixels than this share still change, which is not visible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class Trace:
     """What T iterations of mean field did to one mask.
 
     Attributes:
-        kl: float64 (T + 1,), KL(Q‖P) - log Z in nats, of the start and after each iteration.
-        masks: bool (T + 1, h, w), the likeliest labels likewise.
+        kl: float64 (T + 1,), KL(Q‖P) - log Z in nats, at the start and after each iteration.
+        masks: bool (T + 1, h, w), the most probable labels at the same times.
         corner: first row and column of the masks in the image.
     """
 
@@ -36,9 +36,9 @@ class Trace:
 
     @property
     def relative_kl(self) -> NDArray[np.float64]:
-        """KL above its last value, as a share of what it fell in all: float64 (T + 1,), from 1 to 0.
+        """KL minus its last value, divided by its total decrease: float64 (T + 1,), from 1 to 0.
 
-        All zeros where it did not fall.
+        All zeros where it did not decrease.
         """
         fall = float(self.kl[0] - self.kl[-1])
         return (self.kl - self.kl[-1]) / fall if fall > 0 else np.zeros_like(self.kl)
@@ -56,7 +56,7 @@ class Trace:
 
     @property
     def settled(self) -> int | None:
-        """The number of iterations after which no label changes; None where one still did in the last iteration."""
+        """The number of iterations after which no label changes; None if one changed in the last iteration."""
         changes = np.flatnonzero(self.changed)
         last = int(changes[-1]) + 1 if len(changes) else 0
         return last if last < self.iterations else None
@@ -73,7 +73,7 @@ class Trace:
 
 
 def trace_instance(image: NDArray[np.uint8], instances: Instances, i: int, params: CRFParams, iterations: int) -> Trace:
-    """Follow the refinement of one instance, which is that of `crispmask.refine` except for its length.
+    """Follow the refinement of one instance: that of `crispmask.refine` with another number of iterations.
 
     Args:
         image: uint8 (H, W, 3) RGB.
