@@ -62,6 +62,7 @@ def photo():
     return read_image(sample_images()[0])
 
 
+@pytest.mark.slow
 def test_coco_weights_from_a_server(coco_state, torch_home, publish, server, tmp_path, small_canvases, photo):
     old = {}
     for key, value in coco_state.items():
