@@ -346,10 +346,10 @@ IMAGE = np.zeros((4, 5, 3), np.uint8)
         (lambda: Bilateral(IMAGE, 1, 1, "much"), ValueRangeError, "weight"),  # type: ignore[arg-type]
         (lambda: Bilateral(IMAGE, 1, 1, 1, normalization="both"), ValueRangeError, "normalization"),  # type: ignore[arg-type]
         (lambda: Bilateral(IMAGE / np.float32(0) * 0, 1, 1, 1), ValueRangeError, "image"),
-        (lambda: Bilateral(np.zeros((4, 5, 15)), 1, 1, 1), ShapeError, "image"),
+        (lambda: Bilateral(np.zeros((4, 5, 63)), 1, 1, 1), ShapeError, "image"),
         (lambda: Bilateral(np.zeros(4), 1, 1, 1), ShapeError, "image"),
         (lambda: Gaussian(0, 1), ValueRangeError, "theta_gamma"),
-        (lambda: Kernel(np.zeros((17, 4)), 1), ShapeError, "features"),
+        (lambda: Kernel(np.zeros((65, 4)), 1), ShapeError, "features"),
         (lambda: Kernel(np.zeros(4), 1), ShapeError, "features"),
         (lambda: Kernel(np.full((2, 4), np.inf), 1), ValueRangeError, "features"),
         (lambda: DenseCRF(UNARY, [Bilateral(IMAGE + 200, 1, 1e-9, 1)]).run(), ValueRangeError, "bandwidths"),

@@ -347,7 +347,7 @@ def test_the_page_s_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"engine": "magic"}, ParamsError, "engine must be one of exact, lattice"),
+        ({"engine": "magic"}, ParamsError, "engine must be one of exact, lattice, auto"),
         ({"theta_alpha": 0.0}, ParamsError, "theta_alpha must be positive"),
         ({"theta_beta": [1.0, float("nan")]}, ParamsError, "theta_beta must be positive"),
         ({"bilateral_weight": -1.0}, ParamsError, "bilateral_weight must be positive"),
@@ -376,3 +376,40 @@ def test_tensors_that_do_not_fit(changes: dict[str, torch.Tensor], words: str) -
     unary, image = scene(0)
     with pytest.raises(ShapeError, match=words):
         CRFLayer(compatibility=1 - torch.eye(2))(**{"unary": unary, "image": image} | changes)
+
+
+@pytest.mark.parametrize("normalization", ["none", "symmetric"])
+@pytest.mark.parametrize("self_term", [True, False])
+def test_the_lattice_s_own_derivative(normalization: Any, self_term: bool) -> None:
+    """`derivative="lattice"` against finite differences of its own forward pass: everything, on a padded batch."""
+    (first, image), (second, other) = scene(0, 3, (4, 5)), scene(1, 3, (4, 5))
+    weights = {"bilateral_weight": 0.3, "smoothness_weight": 0.2} if normalization == "none" else {}
+    # With round bandwidths some points lie on the edge of their simplex, where there is no derivative.
+    options: dict[str, Any] = OPTIONS | weights | {"theta_alpha": 3.137, "theta_beta": 41.9}
+    options |= {"normalization": normalization, "self_term": self_term}
+    compatibility = torch.tensor([[0.1, 1, 0.5], [0.9, 0, 0.7], [0.4, 1.2, 0]])
+    layer = CRFLayer(**options, compatibility=compatibility, engine="lattice", derivative="lattice").double()
+    mask = torch.ones(2, 4, 5, dtype=torch.bool)
+    mask[1, :, 3:] = False
+    inputs = {"unary": torch.cat([first, second]), "image": torch.cat([image, other]) + 0.1234}
+    inputs |= {name: getattr(layer, name).detach() for name in [*LOGARITHMS, "compatibility"]}
+    inputs = {name: value.double().requires_grad_() for name, value in inputs.items()}
+    weight = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def value(given: dict[str, torch.Tensor]) -> torch.Tensor:
+        state = {name: given[name] for name in [*LOGARITHMS, "compatibility"]}
+        return (weight * torch.func.functional_call(layer, state, (given["unary"], given["image"], mask))).sum()
+
+    value(inputs).backward()
+    for name, tensor in inputs.items():
+        direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        with torch.no_grad():
+            up, down = (value(inputs | {name: tensor + step * direction}) for step in (1e-6, -1e-6))
+        assert float((tensor.grad * direction).sum()) == pytest.approx(float(up - down) / 2e-6, rel=1e-3), name
+
+
+def test_the_engine_is_chosen_by_the_number_of_pixels() -> None:
+    for shape, engine in (((9, 12), "exact"), ((20, 24), "lattice")):
+        unary, image = scene(0, shape=shape)
+        auto = marginals(CRFLayer(**OPTIONS, engine="auto"), unary, image)
+        np.testing.assert_array_equal(auto, marginals(CRFLayer(**OPTIONS, engine=engine), unary, image))  # type: ignore[arg-type]

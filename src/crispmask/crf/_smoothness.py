@@ -6,11 +6,13 @@ A Gaussian of the positions alone is separable: the axes of the grid are filtere
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
+from crispmask.crf import _tensor_kernels
 from crispmask.crf.gaussian import TRUNCATE
 
 
@@ -46,17 +48,37 @@ class CutSmoothness:
         self._taps = []
         for length in grid:
             radius = min(math.ceil(TRUNCATE * float(theta.detach())), length - 1)
-            offsets = torch.arange(-radius, radius + 1, device=theta.device)
-            self._taps.append(_gaussian(offsets, theta))
+            self._taps.append(_gaussian(torch.arange(radius + 1, device=theta.device), theta)[None])
 
     def filter(self, values: Tensor) -> Tensor:
         """K applied to (B, N, C)."""
         batch, _, channels = values.shape
-        image = values.transpose(1, 2).reshape(batch * channels, 1, *self._grid)
+        height, width = self._grid
         down, across = self._taps
-        image = F.conv2d(image, down[None, None, :, None], padding=(len(down) // 2, 0))
-        image = F.conv2d(image, across[None, None, None, :], padding=(0, len(across) // 2))
-        return image.reshape(batch, channels, -1).transpose(1, 2)
+        image = _Convolve.apply(values.reshape(batch, height, width * channels), down)
+        return _Convolve.apply(image.view(batch * height, width, channels), across).view(values.shape)
+
+
+class _Convolve(torch.autograd.Function):
+    """`_tensor_kernels.convolve` with gradients to the values and to the taps."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, taps: Tensor) -> Tensor:
+        ctx.save_for_backward(values, taps)
+        return _tensor_kernels.for_device(values.device).convolve(values.contiguous(), taps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        values, taps = ctx.saved_tensors
+        grad = grad.contiguous()
+        back = _tensor_kernels.for_device(grad.device).convolve(grad, taps)
+        if not ctx.needs_input_grad[1]:
+            return back, None
+        parts = [(grad * values).sum()]
+        for t in range(1, taps.shape[1]):
+            parts.append((grad[:, t:] * values[:, :-t]).sum() + (grad[:, :-t] * values[:, t:]).sum())
+        return back, torch.stack(parts)[None]
 
 
 def _distances(length: int, theta: Tensor) -> Tensor:

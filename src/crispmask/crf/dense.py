@@ -20,10 +20,11 @@ from crispmask.crf._threads import check as check_threads
 from crispmask.crf.kernels import Gaussian, Kernel
 from crispmask.crf.messages import Message
 from crispmask.crf.objective import Objective
+from crispmask.crf.tensors import device_of, host, is_tensor, numbers
 from crispmask.errors import ShapeError, ValueRangeError
 
 # Beyond it, sums of float32 could overflow; nothing changes long before.
-_MAX_ENERGY = np.float32(1e30)
+_MAX_ENERGY = 1e30
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,20 @@ class CRFResult:
     """The result of inference.
 
     Attributes:
-        marginals: float32 (L, ...), Q; sums to one over axis 0 to within 1e-5.
-        kl: float64 (iterations + 1,), KL(Q‖P) - log Z of the initial marginals and of each iteration, in nats; None if
-            not tracked.
-        energy: float64 (iterations + 1,), the energy of the likeliest labels, in the same way.
+        marginals: float32 (L, ...), Q; sums to one over axis 0 to within 1e-5. A tensor where the unary was one.
+        kl: float64 (iterations + 1,), KL(Q‖P) - log Z of the start and of every iteration; None if not tracked.
+        energy: float64 (iterations + 1,), energy of the likeliest labels likewise; None if not tracked.
     """
 
-    marginals: NDArray[np.float32]
+    marginals: Any
     kl: NDArray[np.float64] | None = None
     energy: NDArray[np.float64] | None = None
 
     @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """The likeliest label of each point, int64 (...); of equally likely ones the first."""
+    def labels(self) -> Any:
+        """The likeliest label of each point, int64 (...); the first of equals. A tensor where the unary was one."""
+        if is_tensor(self.marginals):
+            return self.marginals.argmax(0)
         best = self.marginals[0].copy()
         labels = np.zeros(best.shape, np.int64)
         for label in range(1, len(self.marginals)):  # four times faster than argmax over the first axis
@@ -61,8 +63,11 @@ class DenseCRF:
         kernels: any number of `Bilateral`, `Gaussian` and `Kernel`.
         compatibility: None for Potts, μ(a, b) = 1 where a ≠ b; or μ as a symmetric float (L, L) matrix of penalties;
             or v, float (L,), for μ(a, a) = -v[a] and 0 elsewhere (v = 1 is Potts up to a constant).
+        device: where inference works, such as "cuda" (extra ``torch``); None for where the unary is. Arrays and tensors
+            on the CPU are worked on by Numba. A tensor in gives tensors out, on the device; arrays give arrays.
 
     Raises:
+        MissingExtraError, ParamsError: a device without torch, or one that there is not.
         ShapeError: arrays that do not fit each other.
         ValueRangeError: NaN or infinity.
 
@@ -82,10 +87,14 @@ class DenseCRF:
         unary: ArrayLike,
         kernels: Sequence[Kernel | Gaussian],
         compatibility: ArrayLike | None = None,
+        *,
+        device: Any = None,
     ) -> None:
+        self.device = device_of(device, unary)
+        self._tensors = is_tensor(unary)
         energies = _energies(unary)
-        self.shape = energies.shape
-        self.unary: NDArray[np.float32] = energies.reshape(len(energies), -1)
+        self.shape: tuple[int, ...] = tuple(energies.shape)
+        self.unary = energies.reshape(len(energies), -1)
         self.kernels = tuple(kernels)
         for kernel in self.kernels:
             if not isinstance(kernel, Kernel | Gaussian):
@@ -114,35 +123,37 @@ class DenseCRF:
 
         Args:
             iterations: at least 0.
-            track: also compute the KL divergence and the energy of each iteration, which doubles the time.
-            observe: called with the marginals, float32 (L, ...), before the first and after each iteration.
-            threads: number of threads for images of half a million pixels and more. The result has the same bits for
-                any number.
+            track: also compute the KL divergence and the energy at every iteration (which takes as long again, and is
+                done on the CPU whatever the device).
+            observe: called with the marginals, float32 (L, ...), of the start and of every iteration.
+            threads: how many may share the rows of a large image, from half a million pixels on. The result has the
+                same bits for any number.
 
         Raises:
             ValueRangeError: `iterations` that are not a whole number of at least 0, or `threads` of at least 1;
                 features that the lattice cannot hold.
         """
-        _check_iterations(iterations)
-        _prepare(self.kernels, threads)
-        objective = Objective(self.unary, self.messages, self.penalty) if track else None
+        check_iterations(iterations)
+        if self.device is None:
+            _prepare(self.kernels, threads)
+        objective = self._objective() if track else None
 
-        def watch(marginals: NDArray[np.float32]) -> None:
+        def watch(marginals: Any) -> None:
             if objective:
-                objective.record(marginals)
+                objective.record(host(marginals))
             if observe:
-                observe(marginals.reshape(self.shape))
+                observe(self._given(marginals))
 
-        marginals = meanfield.infer(
-            self.unary,
-            self.messages,
-            self.penalty,
-            int(iterations),
-            watch if objective or observe else None,
-            threads,
-        )
+        see = watch if objective or observe else None
+        if self.device is None:
+            marginals = meanfield.infer(self.unary, self.messages, self.penalty, int(iterations), see, threads)
+        else:
+            from crispmask.crf import on_device
+
+            energies = on_device.placed(self.unary, self.device)
+            marginals = on_device.infer(energies, self.grid, self.kernels, self.penalty, int(iterations), see)
         history: dict[str, Any] = objective.history() if objective else {}
-        return CRFResult(marginals.reshape(self.shape), **history)
+        return CRFResult(self._given(marginals), **history)
 
     def energy(self, labels: ArrayLike) -> float:
         """E(x) of a labelling.
@@ -153,12 +164,27 @@ class DenseCRF:
         Raises:
             ShapeError, ValueRangeError: labels of another shape, or values that are not labels.
         """
-        array = np.asarray(labels)
+        array = host(labels)
         if array.shape not in (self.shape[1:], self.grid):
             raise ShapeError(f"labels must have shape {self.shape[1:]}, got {array.shape}")
         if array.dtype.kind not in "iub" or array.min() < 0 or array.max() >= self.shape[0]:
             raise ValueRangeError(f"labels must be whole numbers from 0 to {self.shape[0] - 1}")
-        return Objective(self.unary, self.messages, self.penalty).energy(array.reshape(-1).astype(np.int64))
+        return self._objective().energy(array.reshape(-1).astype(np.int64))
+
+    def _objective(self) -> Objective:
+        """Always on the CPU."""
+        return Objective(host(self.unary), self.messages, self.penalty)
+
+    def _given(self, marginals: Any) -> Any:
+        """Marginals (L, N) as (L, ...), an array or a tensor as the unary was."""
+        shaped = marginals.reshape(self.shape)
+        if not self._tensors:
+            return host(shaped)
+        if is_tensor(shaped):
+            return shaped
+        import torch
+
+        return torch.from_numpy(shaped)
 
 
 def two_label_marginals(
@@ -182,29 +208,27 @@ def two_label_marginals(
     Raises:
         ShapeError, ValueRangeError: as `DenseCRF`.
     """
-    _check_iterations(iterations)
-    grid = np.shape(log_odds)
-    # The energy of the foreground minus that of the background.
-    difference = np.negative(_energies(np.asarray(log_odds)[None])).reshape(-1)
+    check_iterations(iterations)
+    energies = _energies(np.asarray(log_odds)[None])
     _prepare(kernels, threads)
     messages = [m for m in (kernel.message(grid) for kernel in kernels) if m.weight > 0]
     marginals = meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations), threads=threads)
     return marginals.reshape(grid)
 
 
-def _energies(unary: ArrayLike) -> NDArray[np.float32]:
-    array = real_numbers(unary, "the unary")
-    if array.ndim < 2 or array.size == 0:
-        raise ShapeError(f"the unary must have shape (L, H, W) or (L, N) and not be empty, got {array.shape}")
+def _energies(unary: Any) -> Any:
+    array = numbers(unary, "the unary")
+    if array.ndim < 2 or 0 in array.shape:
+        raise ShapeError(f"the unary must have shape (L, H, W) or (L, N) and not be empty, got {tuple(array.shape)}")
     if max(-array.min(), array.max()) > _MAX_ENERGY:
-        array = np.clip(array, -_MAX_ENERGY, _MAX_ENERGY)
+        array = array.clip(-_MAX_ENERGY, _MAX_ENERGY)
     return array
 
 
 def _penalty(compatibility: ArrayLike | None, count: int) -> NDArray[np.float32] | None:
     if compatibility is None:
         return None
-    array = real_numbers(compatibility, "the compatibility")
+    array = real_numbers(host(compatibility), "the compatibility")
     if array.shape not in ((count,), (count, count)):
         raise ShapeError(f"the compatibility must have shape ({count},) or ({count}, {count}), got {array.shape}")
     if abs(array).max() > MAX_WEIGHT:
@@ -212,7 +236,8 @@ def _penalty(compatibility: ArrayLike | None, count: int) -> NDArray[np.float32]
     return array if array.ndim == 2 else -np.diag(array)
 
 
-def _check_iterations(iterations: int) -> None:
+def check_iterations(iterations: int) -> None:
+    """ValueRangeError for what is not a whole number of at least 0."""
     whole = isinstance(iterations, int | np.integer) and not isinstance(iterations, bool)
     if not whole or iterations < 0:
         raise ValueRangeError(f"iterations must be a whole number of at least 0, got {iterations!r}")

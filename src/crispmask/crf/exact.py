@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from crispmask.crf.dense import CRFResult, DenseCRF
 from crispmask.crf.kernels import Gaussian, Kernel
 from crispmask.crf.normalization import Normalization, factors
+from crispmask.crf.tensors import host
 
 # Rows of the kernel matrix made at a time.
 _CHUNK = 1024
@@ -62,7 +63,7 @@ def run(crf: DenseCRF, iterations: int = 10, *, track: bool = False, sequential:
     Returns:
         `CRFResult`; the marginals are rounded to float32 at the end.
     """
-    unary = crf.unary.astype(np.float64)
+    unary = host(crf.unary).astype(np.float64)
     matrix = sum((message_matrix(k, crf.grid) for k in crf.kernels), np.zeros((unary.shape[1],) * 2))
     penalty = 1 - np.eye(len(unary)) if crf.penalty is None else crf.penalty.astype(np.float64)
     own = np.diag(matrix).copy()

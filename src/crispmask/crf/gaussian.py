@@ -82,16 +82,16 @@ class GaussianFilter:
         return np.outer(self.pre[0] * self.post[0], self.pre[1] * self.post[1]).astype(np.float32)
 
 
-def bandwidths(theta: float | tuple[float, float], name: str, count: int = 2) -> tuple[float, float]:
-    """Two positive finite numbers from one, or (if `count` is 2) from two; ValueRangeError for anything else."""
+def bandwidths(theta: float | tuple[float, ...], name: str, count: int = 2) -> tuple[float, ...]:
+    """`count` positive finite numbers, at least two, from one or from `count`; ValueRangeError for anything else."""
     try:
         values = np.broadcast_to(np.asarray(theta, np.float64), (count,))
     except (TypeError, ValueError):
-        many = " or two" if count == 2 else ""
+        many = f" or {('two', 'three')[count - 2]}" if count > 1 else ""
         raise ValueRangeError(f"{name} must be one number{many}, got {theta!r}") from None
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise ValueRangeError(f"{name} must be positive and finite, got {theta!r}")
-    return float(values[0]), float(values[-1])
+    return tuple(float(value) for value in np.broadcast_to(values, (max(2, count),)))
 
 
 def _half_kernel(theta: float, length: int) -> NDArray[np.float32]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from copy import copy
 from functools import cached_property
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.crf._checks import MAX_WEIGHT, real_numbers
+from crispmask.crf._checks import MAX_WEIGHT
 from crispmask.crf.gaussian import GaussianFilter, bandwidths
 from crispmask.crf.lattice import MAX_DIMENSION, PermutohedralLattice
-from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message
+from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message, VolumeMessage
 from crispmask.crf.normalization import Normalization, check
+from crispmask.crf.tensors import host, numbers, on_gpu
+from crispmask.crf.volume_filter import VolumeFilter
 from crispmask.errors import ShapeError, ValueRangeError
 
 
@@ -27,8 +29,7 @@ class Kernel:
     2010.
 
     Args:
-        features: float32 (d, ...), 1 <= d <= 16, already divided by the bandwidths; the other axes are those of the
-            points.
+        features: (d, ...) float32, 1 <= d <= 64, already divided by the bandwidths; the other axes are the points'.
         weight: w in the energy, 0 to 1e9.
         normalization: what the filter K becomes, with k = K·1:
             "none" K; "before" K·diag(1/k); "after" diag(1/k)·K; "symmetric" diag(1/√k)·K·diag(1/√k).
@@ -51,10 +52,12 @@ class Kernel:
         normalization: Normalization = "symmetric",
         self_term: bool = True,
     ) -> None:
-        array = real_numbers(features, "features")
-        if array.ndim < 2 or array.size == 0 or not 1 <= len(array) <= MAX_DIMENSION:
-            raise ShapeError(f"features must have shape (d, ...) with d from 1 to {MAX_DIMENSION}, got {array.shape}")
-        self.shape: tuple[int, ...] = array.shape[1:]
+        array = numbers(features, "features")
+        if array.ndim < 2 or 0 in array.shape or not 1 <= len(array) <= MAX_DIMENSION:
+            raise ShapeError(
+                f"features must have shape (d, ...) with d from 1 to {MAX_DIMENSION}, got {tuple(array.shape)}"
+            )
+        self.shape: tuple[int, ...] = tuple(array.shape[1:])
         self._features = array.reshape(len(array), -1)
         self.weight = _weight(weight)
         self.normalization = check(normalization)
@@ -62,6 +65,10 @@ class Kernel:
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (d, N)."""
+        return host(self._features)
+
+    def tensor_features(self) -> Any:
+        """The same, as they were given: an array, or a tensor that is not on the CPU."""
         return self._features
 
     @cached_property
@@ -107,7 +114,7 @@ class Bilateral(Kernel):
     """The appearance kernel exp(-|p_i - p_j|²/2θα² - |I_i - I_j|²/2θβ²), equation 3 of Krähenbühl and Koltun 2011.
 
     Args:
-        image: (H, W, C) or (H, W), uint8 or float: RGB, Lab, or any other channels, C up to 14.
+        image: (H, W, C) or (H, W), uint8 or float: RGB, Lab, or any other channels, C up to 62. An array or a tensor.
         theta_alpha: bandwidth of positions, pixels; one number or (θy, θx).
         theta_beta: bandwidth of colours, in the units of `image`.
         weight, normalization, self_term: as for `Kernel`.
@@ -126,15 +133,16 @@ class Bilateral(Kernel):
         normalization: Normalization = "symmetric",
         self_term: bool = True,
     ) -> None:
-        array = np.asarray(image)
-        array = array if array.dtype == np.uint8 else real_numbers(array, "the image")
+        array: Any = image if on_gpu(image) else host(image)
+        array = array if str(array.dtype).endswith("uint8") else numbers(array, "the image")
         array = array[..., None] if array.ndim == 2 else array
-        if array.ndim != 3 or array.size == 0 or array.shape[2] > MAX_DIMENSION - 2:
+        if array.ndim != 3 or 0 in array.shape or array.shape[2] > MAX_DIMENSION - 2:
             raise ShapeError(
-                f"the image must have shape (H, W, channels) with 1 to {MAX_DIMENSION - 2} channels, got {array.shape}"
+                f"the image must have shape (H, W, channels) with 1 to {MAX_DIMENSION - 2} channels, "
+                f"got {tuple(array.shape)}"
             )
-        self._image = array
-        self.shape = array.shape[:2]
+        self.image = array
+        self.shape = tuple(array.shape[:2])
         self.theta_alpha = bandwidths(theta_alpha, "theta_alpha")
         self.theta_beta = bandwidths(theta_beta, "theta_beta", 1)[0]
         self.weight = _weight(weight)
@@ -143,14 +151,19 @@ class Bilateral(Kernel):
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (2 + C, H * W): column, row, channels, each divided by its bandwidth."""
-        height, width, channels = self._image.shape
-        features = np.empty((2 + channels, height, width), np.float32)
+        image, axes = host(self.image), len(self.shape)
+        features = np.empty((axes + image.shape[-1], *self.shape), np.float32)
         with np.errstate(over="ignore"):
-            features[0] = np.arange(width, dtype=np.float32) / np.float32(self.theta_alpha[1])
-            features[1] = (np.arange(height, dtype=np.float32) / np.float32(self.theta_alpha[0]))[:, None]
-            for c in range(channels):
-                np.divide(self._image[..., c], np.float32(self.theta_beta), out=features[2 + c])
-        return features.reshape(2 + channels, -1)
+            for place, axis in enumerate(reversed(range(axes))):
+                position = np.arange(self.shape[axis], dtype=np.float32) / np.float32(self.theta_alpha[axis])
+                features[place] = position.reshape(-1, *(1,) * (axes - 1 - axis))
+            for c in range(image.shape[-1]):
+                np.divide(image[..., c], np.float32(self.theta_beta), out=features[axes + c])
+        return features.reshape(len(features), -1)
+
+    def tensor_features(self) -> Any:
+        """The features as they are where the image is."""
+        return self.features(self.shape)
 
 
 class Gaussian:
@@ -159,7 +172,7 @@ class Gaussian:
     It is filtered exactly, but cut off at four θγ.
 
     Args:
-        theta_gamma: bandwidth in pixels; one number or (θy, θx).
+        theta_gamma: bandwidth in pixels; one number or (θy, θx); for volumes one or (θz, θy, θx), in voxels.
         weight, normalization, self_term: as for `Kernel`.
 
     Raises:
@@ -168,31 +181,48 @@ class Gaussian:
 
     def __init__(
         self,
-        theta_gamma: float | tuple[float, float],
+        theta_gamma: float | tuple[float, ...],
         weight: float,
         *,
         normalization: Normalization = "symmetric",
         self_term: bool = True,
     ) -> None:
-        self.theta_gamma = bandwidths(theta_gamma, "theta_gamma")
+        self.theta_gamma = bandwidths(theta_gamma, "theta_gamma", 3 if np.shape(theta_gamma) == (3,) else 2)
         self.weight = _weight(weight)
         self.normalization = check(normalization)
         self.self_term = bool(self_term)
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
-        """Float32 (2, H * W): column and row, divided by the bandwidth."""
-        rows, columns = np.indices(_image_grid(grid), np.float32)
-        theta_y, theta_x = self.theta_gamma
-        return np.stack([columns / np.float32(theta_x), rows / np.float32(theta_y)]).reshape(2, -1)
+        """Float32 (2, H * W): column and row, divided by the bandwidth; for volumes column, row and plane."""
+        thetas = self._thetas(grid)
+        places = np.indices(grid, np.float32)
+        return np.stack([places[a] / np.float32(thetas[a]) for a in reversed(range(len(grid)))]).reshape(len(grid), -1)
 
     def message(self, grid: tuple[int, ...]) -> Message:
-        """The kernel's message on an image of shape `grid`, (H, W).
+        """The kernel's message on an image of shape `grid`, (H, W), or a volume (D, H, W).
 
         Raises:
-            ShapeError: points that are not an image.
+            ShapeError: points that are neither.
         """
-        gaussian = GaussianFilter(_image_grid(grid), self.theta_gamma, self.normalization)
+        thetas = self._thetas(grid)
+        if len(thetas) == 3:
+            volume = VolumeFilter((grid[0], grid[1], grid[2]), thetas, self.normalization)
+            return VolumeMessage(volume, self.weight, self.self_term)
+        gaussian = GaussianFilter((grid[0], grid[1]), (thetas[0], thetas[1]), self.normalization)
         return GaussianMessage(gaussian, self.weight, self.self_term)
+
+    def _thetas(self, grid: tuple[int, ...]) -> tuple[float, ...]:
+        """One bandwidth per axis of the grid."""
+        if len(grid) not in (2, 3):
+            raise ShapeError(
+                "the Gaussian kernel needs an image grid, a unary of shape (L, H, W), or a volume's (L, D, H, W); "
+                f"the points are {grid}"
+            )
+        if len(grid) == len(self.theta_gamma):
+            return self.theta_gamma
+        if len(set(self.theta_gamma)) > 1:
+            raise ShapeError(f"theta_gamma has {len(self.theta_gamma)} bandwidths, the grid {grid} {len(grid)} axes")
+        return self.theta_gamma[:1] * len(grid)
 
 
 def _weight(weight: float) -> float:
@@ -203,9 +233,3 @@ def _weight(weight: float) -> float:
     if not 0 <= value <= MAX_WEIGHT:
         raise ValueRangeError(f"weight must be from 0 to {MAX_WEIGHT:.0e}, got {weight!r}")
     return value
-
-
-def _image_grid(grid: tuple[int, ...]) -> tuple[int, int]:
-    if len(grid) != 2:
-        raise ShapeError(f"the Gaussian kernel needs an image grid, a unary of shape (L, H, W); the points are {grid}")
-    return grid[0], grid[1]

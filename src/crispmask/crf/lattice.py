@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from crispmask.crf._threads import Map, add_up, bounds, check, strips, thread_pool
 from crispmask.errors import ShapeError, ValueRangeError
 
-MAX_DIMENSION = 16
-# Up to here float32 holds lattice coordinates exactly; beyond, different points can get the same coordinates.
+MAX_DIMENSION = 64
+# float32 holds lattice coordinates exactly up to here; beyond, points can no longer be told apart reliably.
 _MAX_COORDINATE = float(1 << 23)
 
 
@@ -27,10 +27,10 @@ class PermutohedralLattice:
     threads at once. Its results have the same bits for any number of threads.
 
     Args:
-        features: float32 (d, N), d from 1 to 16, already divided by the bandwidths.
-        phantom: pad N to a multiple of four with points at the origin, which have no values but add vertices to the
-            lattice. The SSE code of Krähenbühl and Koltun does that; it is needed only to reproduce its numbers.
-        threads: number of threads that build the lattice.
+        features: float32 (d, N), d from 1 to 64, already divided by the bandwidths.
+        phantom: pad N to a multiple of four with points at the origin that carry no mass but whose vertices blurring
+            may pass, as the SSE code of Krähenbühl and Koltun does. Only there to reproduce its numbers.
+        threads: how many may build it.
 
     Attributes:
         dimension: d.
@@ -42,8 +42,8 @@ class PermutohedralLattice:
         alpha: 1 / (1 + 2^-d), the factor on the filter's output.
 
     Raises:
-        ShapeError: features that are not (d, N) with 1 <= d <= 16 and N >= 1.
-        ValueRangeError: NaN or infinite features, or features too large for float32; a bad `threads`.
+        ShapeError: features that are not (d, N) with 1 <= d <= 64 and N >= 1.
+        ValueRangeError: NaN or infinite features, or so large that float32 cannot place them; a bad `threads`.
     """
 
     def __init__(self, features: ArrayLike, *, phantom: bool = False, threads: int = 1) -> None:
@@ -197,6 +197,21 @@ def _packing(features: NDArray[np.float32], scale: NDArray[np.float32]) -> tuple
     Keys are numbers in mixed radix. Each radix covers all coordinates of corners and their neighbours, so that no two
     vertices have the same key. One 64-bit word is enough unless there are many features over a wide range.
     """
+    d, radices = len(scale), _radices(features, scale)
+    words: list[list[int]] = [[0] * (d + 1)]
+    radix = 1
+    for j in range(d):
+        if radix * radices[j] > 2**62:
+            words.append([0] * (d + 1))
+            radix = 1
+        words[-1][j] = radix
+        radix *= radices[j]
+    strides = np.array(words, np.int64)
+    return strides, strides.sum(axis=1, keepdims=True) - (d + 1) * strides
+
+
+def _radices(features: NDArray[np.float32], scale: NDArray[np.float32]) -> list[int]:
+    """How many values each of the first d lattice coordinates can take, corners and neighbours included."""
     d = len(scale)
     low, high = features.min(axis=1).astype(np.float64) * scale, features.max(axis=1).astype(np.float64) * scale
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -211,16 +226,7 @@ def _packing(features: NDArray[np.float32], scale: NDArray[np.float32]) -> tuple
             f"features reach {float(abs(features).max()):.3g} bandwidths from the origin, more than float32 can place "
             "on the lattice; use larger bandwidths or shift the features towards zero"
         )
-    words: list[list[int]] = [[0] * (d + 1)]
-    radix = 1
-    for j in range(d):
-        if radix * radices[j] > 2**62:
-            words.append([0] * (d + 1))
-            radix = 1
-        words[-1][j] = radix
-        radix *= radices[j]
-    strides = np.array(words, np.int64)
-    return strides, strides.sum(axis=1, keepdims=True) - (d + 1) * strides
+    return radices
 
 
 def warm(d: int) -> None:

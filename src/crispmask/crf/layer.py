@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from crispmask.errors import MissingExtraError, ParamsError, ShapeError, ValueRangeError
 
@@ -19,13 +19,14 @@ except ModuleNotFoundError:
     raise MissingExtraError("torch", "torch") from None
 
 from crispmask.crf._attention import AttentionKernel
-from crispmask.crf._lattice_autograd import LatticeKernel
+from crispmask.crf._lattice_autograd import Derivative, LatticeKernel
 from crispmask.crf._smoothness import CutSmoothness, ExactSmoothness
 from crispmask.crf.normalization import Normalization, check
 from crispmask.params import CRFParams
 
-Engine = Literal["exact", "lattice"]
-_KERNELS = {"exact": (AttentionKernel, ExactSmoothness), "lattice": (LatticeKernel, CutSmoothness)}
+Engine = Literal["exact", "lattice", "auto"]
+# Points of the whole batch's largest window up to which "auto" takes the exact engine, where it is as fast.
+_EXACT_ON_CPU, _EXACT_ELSEWHERE = 256, 8192
 _EPSILON = 1e-20  # as in `normalization.factors`
 _NAMES = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
 
@@ -49,8 +50,12 @@ class CRFLayer(nn.Module):
         iterations: mean-field updates.
         normalization: of the kernels; see `crispmask.crf.Kernel`.
         self_term: whether a pixel's message to itself is kept.
-        engine: "exact" (attention; time quadratic and memory linear in pixels; any device) or "lattice" (the
-            permutohedral lattice on the CPU; time linear in pixels; marginals and gradients approximate).
+        engine: "exact" (attention; time grows with the square of the pixels, memory linearly), "lattice" (the
+            permutohedral lattice; time linear in pixels; approximate), or "auto": exact for grids so small that it is
+            the faster one, else the lattice. Both work on any device.
+        derivative: what the lattice's gradients to image, θα and θβ are those of: "gaussian", the kernel that it
+            approximates, a better direction to learn in; or "lattice", what it computes, piece by piece. The other
+            gradients are those of what it computes in any case. The exact engine does not look at it.
 
     Attributes:
         log_theta_alpha, log_theta_beta, log_theta_gamma, log_bilateral_weight, log_smoothness_weight, compatibility:
@@ -80,13 +85,16 @@ class CRFLayer(nn.Module):
         normalization: Normalization = "symmetric",
         self_term: bool = True,
         engine: Engine = "exact",
+        derivative: Derivative = "gaussian",
     ) -> None:
         super().__init__()
-        if engine not in _KERNELS:
-            raise ParamsError(f"engine must be one of {', '.join(_KERNELS)}, got {engine!r}")
+        for name, value, known in (("engine", engine, Engine), ("derivative", derivative, Derivative)):
+            if value not in get_args(known):
+                raise ParamsError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
             raise ValueRangeError(f"iterations must be a whole number of at least 0, got {iterations!r}")
         self.engine, self.iterations, self.self_term = engine, iterations, bool(self_term)
+        self.derivative = derivative
         self.normalization = check(normalization)
         appearance, smoothness = bilateral_weight != 0, smoothness_weight != 0
         self.log_theta_alpha = _logarithm("theta_alpha", theta_alpha, appearance and theta_alpha is not None)
@@ -162,18 +170,19 @@ class CRFLayer(nn.Module):
         """
         _check_shapes(unary, image, mask, spacing, self.compatibility)
         dtype = torch.float64 if unary.dtype == torch.float64 else torch.float32
-        # torch.compile cannot compile Numba's functions: the lattice is a break in the graph.
-        infer = self._infer if self.engine == "exact" else torch.compiler.disable(self._infer)
+        exact = self.engine == "exact" or (self.engine == "auto" and _exact_is_faster(unary))
+        # Sorting and Numba are no part of any graph: compilation stops before the lattice and goes on after it.
+        infer = self._infer if exact else torch.compiler.disable(self._infer)
         with torch.autocast(unary.device.type, enabled=False):
-            return infer(unary.to(dtype), image.to(dtype), mask, spacing)
+            return infer(unary.to(dtype), image.to(dtype), mask, spacing, exact)
 
-    def _infer(self, unary: Tensor, image: Tensor, mask: Tensor | None, spacing: Tensor | None) -> Tensor:
+    def _infer(self, unary: Tensor, image: Tensor, mask: Tensor | None, spacing: Tensor | None, exact: bool) -> Tensor:
         labels = unary.shape[1]
         valid = None if mask is None else mask.flatten(1)
         energies = _points(unary, valid)
         seen = energies.new_ones(*energies.shape[:2], 1) if valid is None else valid[..., None].to(energies.dtype)
-        messages = self._messages(image, valid, spacing, seen, labels - 1)
-        # Marginals sum to one and filters are linear: the first label's message is the whole minus the others'.
+        messages = self._messages(image, valid, spacing, seen, labels - 1, exact)
+        # Marginals sum to one and filters are linear: the first label's message is what the others leave of the whole.
         whole = sum(message(seen) for message in messages)
         q = torch.softmax(-energies, 2)
         for _ in range(self.iterations if messages else 0):
@@ -188,19 +197,24 @@ class CRFLayer(nn.Module):
         return q.transpose(1, 2).contiguous().view(unary.shape)  # some losses accept only this memory layout
 
     def _messages(
-        self, image: Tensor, valid: Tensor | None, spacing: Tensor | None, seen: Tensor, channels: int
+        self, image: Tensor, valid: Tensor | None, spacing: Tensor | None, seen: Tensor, channels: int, exact: bool
     ) -> list[_Message]:
-        appearance, smoothness = _KERNELS[self.engine]
         grid = (image.shape[2], image.shape[3])
         values = {name: value.to(seen.dtype) for name, value in self.values().items()}
-        kernels = []
+        kernels: list[tuple[Any, Tensor]] = []
         if "bilateral_weight" in values:
             features = _points(image, valid) / values["theta_beta"]
             if "theta_alpha" in values:
                 positions = _positions(grid, spacing, image) / values["theta_alpha"]
                 features = torch.cat([positions.expand(len(image), -1, -1), features], 2)
-            kernels.append((appearance(features, valid, channels), values["bilateral_weight"]))
+            appearance = (
+                AttentionKernel(features, valid, channels)
+                if exact
+                else LatticeKernel(features, valid, channels, self.derivative)
+            )
+            kernels.append((appearance, values["bilateral_weight"]))
         if "smoothness_weight" in values:
+            smoothness = ExactSmoothness if exact else CutSmoothness
             kernels.append((smoothness(values["theta_gamma"], grid), values["smoothness_weight"]))
         return [_Message(kernel, weight, self.normalization, self.self_term, seen) for kernel, weight in kernels]
 
@@ -229,6 +243,11 @@ class _Message:
         """(B, N, C) to (B, N, C)."""
         scaled = values if self._pre is None else values * self._pre
         return (self._kernel.filter(scaled) - self._own * scaled) * self._post
+
+
+def _exact_is_faster(unary: Tensor) -> bool:
+    pixels = unary.shape[2] * unary.shape[3]
+    return pixels <= (_EXACT_ON_CPU if unary.device.type == "cpu" else _EXACT_ELSEWHERE)
 
 
 def _logarithm(name: str, value: float | Sequence[float] | None, used: bool) -> nn.Parameter | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from crispmask.crf.gaussian import GaussianFilter
 from crispmask.crf.lattice import PermutohedralLattice
 from crispmask.crf.normalization import Normalization, factors
+from crispmask.crf.volume_filter import VolumeFilter
 
 
 class LatticeMessage:
@@ -70,4 +71,24 @@ class GaussianMessage:
         return self.gaussian.diagonal().reshape(-1) * self.weight
 
 
-Message = LatticeMessage | GaussianMessage
+class VolumeMessage:
+    """The same in a volume."""
+
+    def __init__(self, volume: VolumeFilter, weight: float, self_term: bool) -> None:
+        self.volume, self.weight, self.self_term = volume, np.float32(weight), self_term
+
+    def apply(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
+        """The message of float32 (C, N), same shape out."""
+        message = self.volume.filter(values.reshape(-1, *self.volume.shape), float(self.weight), threads=threads)
+        message = message.reshape(values.shape)
+        if not self.self_term:
+            message -= self.own * values
+        return message
+
+    @cached_property
+    def own(self) -> NDArray[np.float32]:
+        """What each voxel's message holds of its own value: float32 (N,)."""
+        return self.volume.diagonal().reshape(-1) * self.weight
+
+
+Message = LatticeMessage | GaussianMessage | VolumeMessage

@@ -1,0 +1,252 @@
+"""Mean field on torch tensors, on any device: `meanfield` with points first, for whole images and for many windows.
+
+Windows of any sizes are one list of points: one lattice holds them all, the window's number keeping them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crispmask.crf import _tensor_kernels
+from crispmask.crf.gaussian import TRUNCATE
+from crispmask.crf.normalization import Normalization
+
+_EPSILON = 1e-20  # as in `normalization.factors`
+
+Filter = Callable[[Tensor], Tensor]
+Watch = Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
+class Message:
+    """Q -> post · K (pre · Q), less the own term where that is left out.
+
+    Attributes:
+        filter: K, (N, C) to (N, C).
+        pre: (N, 1), or None for ones.
+        post: (N, 1), weight included.
+        own: (N, 1), what a point's message holds of its own value, for each unit of it.
+        self_term: whether that is kept.
+    """
+
+    filter: Filter
+    pre: Tensor | None
+    post: Tensor
+    own: Callable[[], Tensor]
+    self_term: bool
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The message of values (N, C), same shape."""
+        scaled = values if self.pre is None else values * self.pre
+        received = self.filter(scaled).mul_(self.post)
+        return received if self.self_term else received - self.own() * values
+
+
+def message(
+    kernel: Filter,
+    diagonal: Callable[[], Tensor],
+    weight: Tensor,
+    normalization: Normalization,
+    self_term: bool,
+) -> Message:
+    """A kernel's message.
+
+    Args:
+        kernel: K, (N, C) to (N, C).
+        diagonal: gives K(i, i), (N, 1); called only where it is needed.
+        weight: (N, 1).
+        normalization, self_term: as for `crispmask.crf.Kernel`.
+    """
+    pre, post = None, weight
+    if normalization != "none":
+        sums = kernel(torch.ones_like(weight)) + _EPSILON
+        if normalization == "symmetric":
+            pre = torch.rsqrt(sums)
+            post = weight * pre
+        elif normalization == "before":
+            pre = 1 / sums
+        else:
+            post = weight / sums
+    kept: list[Tensor] = []
+
+    def own() -> Tensor:
+        if not kept:
+            kept.append(diagonal() * post if pre is None else diagonal() * pre * post)
+        return kept[0]
+
+    return Message(kernel, pre, post, own, self_term)
+
+
+class GridGaussian:
+    """exp(-Σ (p_i - p_j)²/2θ²) on grids of any number of axes, cut at four θ: `GaussianFilter` for many windows.
+
+    Args:
+        shapes: of each window, such as (H, W); points are numbered window by window, row by row.
+        thetas: (windows, axes), standard deviations in steps of the grid.
+        like: a tensor of the dtype and on the device to work on.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], thetas: Tensor, like: Tensor) -> None:
+        axes = len(shapes[0]) if shapes else 0
+        self._shape = tuple(max((shape[a] for shape in shapes), default=0) for a in range(axes))
+        self._windows = len(shapes)
+        thetas = thetas.double().cpu()
+        equal = bool((thetas == thetas[:1]).all())
+        self._taps = [_taps(thetas[:1, a] if equal else thetas[:, a], self._shape[a]).to(like) for a in range(axes)]
+        self._places = None if all(s == self._shape for s in shapes) else _places(shapes, self._shape).to(like.device)
+        self._kernels = _tensor_kernels.for_device(like.device)
+
+    def filter(self, values: Tensor) -> Tensor:
+        """(N, C) to (N, C); not normalised."""
+        channels = values.shape[1]
+        if not values.numel():
+            return values
+        grid = values
+        if self._places is not None:  # windows of several sizes: side by side in boxes of the largest, zero beside them
+            size = self._windows
+            for length in self._shape:
+                size *= length
+            grid = values.new_zeros(size, channels).index_copy_(0, self._places, values)
+        outer, inner = self._windows, len(grid) // self._windows * channels
+        for taps, length in zip(self._taps, self._shape, strict=True):
+            inner //= length
+            grid = self._kernels.convolve(grid.reshape(outer, length, inner), taps)
+            outer *= length
+        grid = grid.reshape(-1, channels)
+        return grid if self._places is None else grid.index_select(0, self._places)
+
+
+def _taps(thetas: Tensor, length: int) -> Tensor:
+    """Weights at distances 0, 1, .. of each theta, zero beyond four of its own: (B, 1 + radius)."""
+    radii = torch.ceil(TRUNCATE * thetas).clamp(max=length - 1)
+    distance = torch.arange(int(radii.max()) + 1, dtype=torch.float64)
+    taps = torch.exp(-0.5 * (distance / thetas[:, None]) ** 2)
+    return torch.where(distance <= radii[:, None], taps, 0)
+
+
+def _places(shapes: Sequence[tuple[int, ...]], largest: tuple[int, ...]) -> Tensor:
+    """Where each point of the windows lies among equal boxes: int64 (N,)."""
+    size = 1
+    for length in largest:
+        size *= length
+    places = []
+    for number, shape in enumerate(shapes):
+        place = torch.full(shape, number * size)
+        stride = 1
+        for axis in reversed(range(len(shape))):
+            view = [1] * len(shape)
+            view[axis] = -1
+            place += stride * torch.arange(shape[axis]).view(view)
+            stride *= largest[axis]
+        places.append(place.reshape(-1))
+    return torch.cat(places)
+
+
+def infer(
+    energies: Tensor,
+    messages: Sequence[Message],
+    penalty: Tensor | None,
+    iterations: int,
+    watch: Watch | None = None,
+    *,
+    graph: bool = False,
+) -> Tensor:
+    """Marginals after `iterations` parallel updates from softmax(-energies).
+
+    Args:
+        energies: (N, L).
+        messages: the kernels, with normalisation and weight.
+        penalty: (L, L), entry (a, b) the penalty of label a beside label b; None for Potts.
+        iterations: at least 0.
+        watch: called with the marginals (N, L) of the start and of every iteration.
+        graph: on CUDA, record one update and replay it; see `repeat`.
+
+    Returns:
+        (N, L).
+    """
+    if energies.shape[1] == 1:
+        q = torch.ones_like(energies)
+        for _ in range(iterations + 1 if watch else 0):
+            watch(q)  # type: ignore[misc]
+        return q
+    if energies.shape[1] == 2:
+        see = None if watch is None else lambda q: watch(torch.cat([1 - q, q], 1))
+        q = two_labels(energies[:, 1:] - energies[:, :1], messages, penalty, iterations, see, graph=graph)
+        return torch.cat([1 - q, q], 1)
+    negative = None if penalty is None else -penalty.T
+    state = torch.softmax(-energies, 1)
+
+    def update() -> None:
+        received = _total(messages, state)
+        exponent = (received if negative is None else received @ negative) - energies
+        torch.softmax(exponent, 1, out=state)
+
+    repeat(update, iterations if messages else 0, state, watch, graph)
+    return state
+
+
+def two_labels(
+    difference: Tensor,
+    messages: Sequence[Message],
+    penalty: Tensor | None,
+    iterations: int,
+    watch: Watch | None = None,
+    *,
+    graph: bool = False,
+) -> Tensor:
+    """Probability of label 1, (N, 1), from its energy minus that of label 0, (N, 1): one channel does for two labels.
+
+    The difference of energies is difference + a·K1 + b·Kq = difference + (a + b/2)·K1 + b·K(q - 1/2).
+    """
+    (m00, m01), (m10, m11) = ((0.0, 1.0), (1.0, 0.0)) if penalty is None else penalty.tolist()
+    a, b = m10 - m00, m11 - m01 - m10 + m00
+    constant = difference
+    if a + b / 2 != 0 and messages:
+        constant = difference + (a + b / 2) * _total(messages, torch.ones_like(difference))
+    state = torch.sigmoid(-difference)
+
+    def update() -> None:
+        torch.sigmoid(-constant - b * _total(messages, state - 0.5), out=state)
+
+    repeat(update, iterations if messages else 0, state, watch, graph)
+    return state
+
+
+def repeat(update: Callable[[], None], times: int, state: Tensor, watch: Watch | None, graph: bool) -> None:
+    """Call `update`, which changes `state` in place, so many times.
+
+    With `graph`, on CUDA: the first call runs as it is and compiles what is new, the second is recorded as a graph, and
+    the rest replay it, which spares the launches. Recording costs about as much as two updates.
+    """
+    if watch:
+        watch(state)
+    if graph and state.is_cuda and times >= _WORTH_RECORDING and not watch:
+        update()
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.device(state.device), torch.cuda.graph(recorded, capture_error_mode="thread_local"):
+            update()
+        for _ in range(times - 1):  # recording runs nothing
+            recorded.replay()
+        torch.cuda.current_stream(state.device).synchronize()  # the graph's memory goes with it
+        return
+    for _ in range(times):
+        update()
+        if watch:
+            watch(state)
+
+
+# Updates from which on a graph is recorded.
+_WORTH_RECORDING = 4
+
+
+def _total(messages: Sequence[Message], values: Tensor) -> Tensor:
+    """The sum of all messages."""
+    first, *others = messages
+    total = first(values)
+    for other in others:
+        total = total + other(values)
+    return total
