@@ -33,8 +33,9 @@ class CRFResult:
 
     Attributes:
         marginals: float32 (L, ...), Q; sums to one over axis 0 to within 1e-5. A tensor where the unary was one.
-        kl: float64 (iterations + 1,), KL(Q‖P) - log Z of the start and of every iteration; None if not tracked.
-        energy: float64 (iterations + 1,), energy of the likeliest labels likewise; None if not tracked.
+        kl: float64 (iterations + 1,), KL(Q‖P) - log Z of the initial marginals and of each iteration, in nats; None if
+            not tracked.
+        energy: float64 (iterations + 1,), the energy of the likeliest labels, in the same way.
     """
 
     marginals: Any
@@ -43,7 +44,7 @@ class CRFResult:
 
     @cached_property
     def labels(self) -> Any:
-        """The likeliest label of each point, int64 (...); the first of equals. A tensor where the unary was one."""
+        """The likeliest label of each point, int64 (...); of equally likely ones the first. A tensor, or an array."""
         if is_tensor(self.marginals):
             return self.marginals.argmax(0)
         best = self.marginals[0].copy()
@@ -123,11 +124,11 @@ class DenseCRF:
 
         Args:
             iterations: at least 0.
-            track: also compute the KL divergence and the energy at every iteration (which takes as long again, and is
-                done on the CPU whatever the device).
-            observe: called with the marginals, float32 (L, ...), of the start and of every iteration.
-            threads: how many may share the rows of a large image, from half a million pixels on. The result has the
-                same bits for any number.
+            track: also compute the KL divergence and the energy of each iteration, which doubles the time. They are
+                computed on the CPU, whatever the device.
+            observe: called with the marginals, float32 (L, ...), before the first and after each iteration.
+            threads: number of threads for images of half a million pixels and more. The result has the same bits for
+                any number.
 
         Raises:
             ValueRangeError: `iterations` that are not a whole number of at least 0, or `threads` of at least 1;
@@ -209,7 +210,9 @@ def two_label_marginals(
         ShapeError, ValueRangeError: as `DenseCRF`.
     """
     check_iterations(iterations)
-    energies = _energies(np.asarray(log_odds)[None])
+    grid = np.shape(log_odds)
+    # The energy of the foreground minus that of the background.
+    difference = np.negative(_energies(np.asarray(log_odds)[None])).reshape(-1)
     _prepare(kernels, threads)
     messages = [m for m in (kernel.message(grid) for kernel in kernels) if m.weight > 0]
     marginals = meanfield.two_labels(difference, messages, meanfield.POTTS, int(iterations), threads=threads)

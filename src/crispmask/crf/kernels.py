@@ -29,7 +29,8 @@ class Kernel:
     2010.
 
     Args:
-        features: (d, ...) float32, 1 <= d <= 64, already divided by the bandwidths; the other axes are the points'.
+        features: float32 (d, ...), 1 <= d <= 64, already divided by the bandwidths; the other axes are those of the
+            points.
         weight: w in the energy, 0 to 1e9.
         normalization: what the filter K becomes, with k = K·1:
             "none" K; "before" K·diag(1/k); "after" diag(1/k)·K; "symmetric" diag(1/√k)·K·diag(1/√k).

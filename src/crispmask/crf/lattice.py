@@ -16,7 +16,7 @@ from crispmask.crf._threads import Map, add_up, bounds, check, strips, thread_po
 from crispmask.errors import ShapeError, ValueRangeError
 
 MAX_DIMENSION = 64
-# float32 holds lattice coordinates exactly up to here; beyond, points can no longer be told apart reliably.
+# Up to here float32 holds lattice coordinates exactly; beyond, different points can get the same coordinates.
 _MAX_COORDINATE = float(1 << 23)
 
 
@@ -28,9 +28,9 @@ class PermutohedralLattice:
 
     Args:
         features: float32 (d, N), d from 1 to 64, already divided by the bandwidths.
-        phantom: pad N to a multiple of four with points at the origin that carry no mass but whose vertices blurring
-            may pass, as the SSE code of Krähenbühl and Koltun does. Only there to reproduce its numbers.
-        threads: how many may build it.
+        phantom: pad N to a multiple of four with points at the origin, which have no values but add vertices to the
+            lattice. The SSE code of Krähenbühl and Koltun does that; it is needed only to reproduce its numbers.
+        threads: number of threads that build the lattice.
 
     Attributes:
         dimension: d.
@@ -43,7 +43,7 @@ class PermutohedralLattice:
 
     Raises:
         ShapeError: features that are not (d, N) with 1 <= d <= 64 and N >= 1.
-        ValueRangeError: NaN or infinite features, or so large that float32 cannot place them; a bad `threads`.
+        ValueRangeError: NaN or infinite features, or features too large for float32; a bad `threads`.
     """
 
     def __init__(self, features: ArrayLike, *, phantom: bool = False, threads: int = 1) -> None:

@@ -50,9 +50,9 @@ class CRFLayer(nn.Module):
         iterations: mean-field updates.
         normalization: of the kernels; see `crispmask.crf.Kernel`.
         self_term: whether a pixel's message to itself is kept.
-        engine: "exact" (attention; time grows with the square of the pixels, memory linearly), "lattice" (the
-            permutohedral lattice; time linear in pixels; approximate), or "auto": exact for grids so small that it is
-            the faster one, else the lattice. Both work on any device.
+        engine: "exact" (attention; time quadratic and memory linear in pixels), "lattice" (the permutohedral lattice;
+            time linear in pixels; marginals and gradients approximate), or "auto": exact for grids so small that it is
+            faster, else the lattice. Both work on any device.
         derivative: what the lattice's gradients to image, θα and θβ are those of: "gaussian", the kernel that it
             approximates, a better direction to learn in; or "lattice", what it computes, piece by piece. The other
             gradients are those of what it computes in any case. The exact engine does not look at it.
@@ -171,7 +171,7 @@ class CRFLayer(nn.Module):
         _check_shapes(unary, image, mask, spacing, self.compatibility)
         dtype = torch.float64 if unary.dtype == torch.float64 else torch.float32
         exact = self.engine == "exact" or (self.engine == "auto" and _exact_is_faster(unary))
-        # Sorting and Numba are no part of any graph: compilation stops before the lattice and goes on after it.
+        # torch.compile cannot compile Numba's functions, nor sorting: the lattice is a break in the graph.
         infer = self._infer if exact else torch.compiler.disable(self._infer)
         with torch.autocast(unary.device.type, enabled=False):
             return infer(unary.to(dtype), image.to(dtype), mask, spacing, exact)
@@ -182,7 +182,7 @@ class CRFLayer(nn.Module):
         energies = _points(unary, valid)
         seen = energies.new_ones(*energies.shape[:2], 1) if valid is None else valid[..., None].to(energies.dtype)
         messages = self._messages(image, valid, spacing, seen, labels - 1, exact)
-        # Marginals sum to one and filters are linear: the first label's message is what the others leave of the whole.
+        # Marginals sum to one and filters are linear: the first label's message is the whole minus the others'.
         whole = sum(message(seen) for message in messages)
         q = torch.softmax(-energies, 2)
         for _ in range(self.iterations if messages else 0):

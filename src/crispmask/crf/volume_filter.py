@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.crf._threads import bounds, check, team
+from crispmask.crf._threads import bounds, check, thread_pool
 from crispmask.crf.gaussian import GaussianFilter, _half_kernel, _row_sums
 from crispmask.crf.normalization import Normalization, factors
 from crispmask.errors import ShapeError
@@ -56,7 +56,7 @@ class VolumeFilter:
         out = np.empty_like(array)
         post = self._post * np.float32(weight)
         plane = self._plane.arguments()
-        with team(check(threads)) as run:
+        with thread_pool(check(threads)) as run:
             for channel, result in zip(array, out, strict=True):
                 run(
                     lambda span: filter_planes(channel, *span, self._taps, self._pre, post, *plane, result),  # noqa: B023
