@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from crispmask.coco import CocoDataset, mask_to_rle
+from crispmask.coco import CocoDataset, mask_to_rle, results_to_instances
 from crispmask.errors import DataError
-from crispmask.evaluation.matching import match_results
+from crispmask.evaluation.matching import match_instances, match_results
+from crispmask.instances import Instances
 
 SIZE = (40, 50)
 
@@ -73,3 +74,19 @@ def test_an_object_that_touches_nothing_never_matches(dataset):
 def test_an_unknown_image_is_named(dataset):
     with pytest.raises(DataError, match=r"result 0.*no image with the id 7"):
         match_results(dataset, [record(square(0, 0), score=0.9, image=7)])
+
+
+def test_instances_match_as_their_records_do(dataset):
+    """Three detections of one object, one of another category, one of nothing; the order is that of the scores."""
+    records = [
+        record(square(0, 1), score=0.5),
+        record(square(1, 0), score=0.9),
+        record(square(20, 21), score=0.7),
+        record(square(0, 30), 2, 0.6),
+        record(square(0, 30), 1, 0.95),
+        record(square(12, 12), score=0.99),
+    ]
+    expected = sorted((-records[k]["score"], k, j) for k, j in pairs(dataset, records))
+    found = results_to_instances(records, *SIZE)
+    assert match_instances(found, dataset.instances(1)) == [(k, j) for _, k, j in expected] == [(1, 0), (2, 1), (3, 2)]
+    assert match_instances(found, Instances.empty(SIZE)) == match_instances(Instances.empty(SIZE), found) == []

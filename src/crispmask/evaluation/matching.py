@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco.dataset import CocoDataset
+from crispmask.coco.runs import MaskRuns
 from crispmask.evaluation.columns import Columns, annotation_columns, detection_columns, grouped
 from crispmask.evaluation.overlap import pair_ious
+from crispmask.instances import Instances
 
 MIN_IOU = 0.5
 """The least mask IoU of a detection and the object that it matches, unless told otherwise."""
@@ -72,6 +74,29 @@ def match_results(
         number = int(truth.number[partner[row]] - starts[image])
         matches.append(Match(int(found.number[row]), images[image], number, float(ious[row])))
     return sorted(matches, key=lambda m: m.result)
+
+
+def match_instances(found: Instances, annotated: Instances, min_iou: float = MIN_IOU) -> list[tuple[int, int]]:
+    """`match_results` of one image.
+
+    Args:
+        found: detections with scores; annotated: the objects, none of them crowds; both of one image.
+        min_iou: as for `match_results`.
+
+    Returns:
+        Pairs of numbers (detection, object), by descending score.
+    """
+    ids = np.unique(np.concatenate([found.category_ids, annotated.category_ids]))
+    sides = []
+    for side in (annotated, found):
+        group = np.searchsorted(ids, side.category_ids).astype(np.int64)
+        order = np.lexsort((-side.scores, group))
+        masks = MaskRuns.from_masks([side.mask(int(i)) for i in order])
+        crowd, area = np.zeros(len(order), np.uint8), np.full(len(order), np.nan)
+        sides.append(Columns(order, group[order], side.scores[order].astype(np.float64), crowd, area, None, masks))
+    partner, _ = match_objects(sides[0], sides[1], min_iou)
+    matches = {int(sides[1].number[row]): int(sides[0].number[partner[row]]) for row in np.flatnonzero(partner >= 0)}
+    return [(i, matches[i]) for i in np.argsort(-found.scores, kind="stable").tolist() if i in matches]
 
 
 def match_objects(

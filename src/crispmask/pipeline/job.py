@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from crispmask._version import __version__
 from crispmask.coco import CocoDataset
 from crispmask.coco.images import ImageFolder
+from crispmask.coco.results import images_file_beside
 from crispmask.errors import DataError
 from crispmask.files import checksum
 from crispmask.pipeline.progress import RefineReport
@@ -40,7 +41,7 @@ class RefineJob:
     ) -> None:
         self.results, self.images, self.output = Path(results), Path(images), Path(output)
         self.settings = settings or Settings(score=0)
-        self.named_by = Path(annotations) if annotations else _named_beside(self.results)
+        self.named_by = Path(annotations) if annotations else images_file_beside(self.results)
         _check_output(self.output, self.results, self.named_by)
         dataset = CocoDataset.from_file(self.named_by, annotations=False) if self.named_by else None
         self.folder = ImageFolder(self.images, dataset)
@@ -86,12 +87,6 @@ class RefineJob:
         write_provenance(beside(self.output), "refine", facts, [self.output])
         images = len({plan.owner[k] for k in numbers})
         return RefineReport(len(numbers), images, resumed, plan.below, self.skipped, self.named_by, left_alone)
-
-
-def _named_beside(results: Path) -> Path | None:
-    """What `segment_folder` wrote beside its results."""
-    path = results.with_name("images.json")
-    return path if path.is_file() else None
 
 
 def _check_output(output: Path, *inputs: Path | None) -> None:

@@ -16,12 +16,13 @@ from crispmask.coco import CocoDataset
 from crispmask.coco.results import read_results, results_to_instances
 from crispmask.detectors.base import Detector
 from crispmask.errors import DataError
+from crispmask.evaluation.matching import match_instances
 from crispmask.image import read_image
 from crispmask.instances import Instances, Window
 from crispmask.training.refiner.config import LearnConfig
 from crispmask.training.refiner.kinds import KINDS, coarse
 from crispmask.training.refiner.perturb import perturb
-from crispmask.training.refiner.store import Crop, cut, matched
+from crispmask.training.refiner.store import Crop, cut
 
 _LEAST_SIDE = (
     24  # square root of the box area, pixels, of objects that are made coarse: below, grids are finer than pixels
@@ -143,7 +144,7 @@ class Photo:
                 found.append((f"detector{'' if view is None else ', changed photo'}", raw))
         for kind, instances in found:
             sure = instances.above(config.min_score)
-            for i, t in matched(sure, objects, config.min_iou):
+            for i, t in match_instances(sure, objects, config.min_iou):
                 if sure.windows[i].mask.any():
                     yield Mask(sure[i], objects[t], kind)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crispmask.instances import Instances, Window
+from crispmask.instances import Window
 
 SIDE = 160
 """Pixels of a stored crop, along both sides."""
@@ -93,21 +93,3 @@ def paste(window: Window, region: tuple[int, int, int, int]) -> NDArray[np.float
             top - window.y : bottom - window.y, left - window.x : right - window.x
         ]
     return part
-
-
-def matched(found: Instances, annotated: Instances, min_iou: float) -> list[tuple[int, int]]:
-    """Pairs (detection, object) of one category whose masks overlap, the surest detection first, as COCO's AP does."""
-    from crispmask.evaluation.overlap import mask_overlaps
-
-    left = set(range(len(annotated)))
-    pairs = []
-    truths = {t: annotated.mask(t) for t in left}
-    for i in np.argsort(-found.scores, kind="stable"):
-        mask = found.mask(int(i))
-        rivals = [t for t in left if annotated.category_ids[t] == found.category_ids[i]]
-        ious = {t: mask_overlaps(mask, truths[t])[0] for t in rivals}
-        best = max(rivals, key=lambda t: ious[t], default=None)
-        if best is not None and ious[best] >= min_iou:
-            pairs.append((int(i), best))
-            left.discard(best)
-    return pairs
