@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -148,6 +149,8 @@ def names(world: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names of the snippets: a photo, two masks on it, energies, and models that found those masks."""
     for name in ("", ".densecrf", ".eigen", ".utils"):  # which the page of the drop-in replaces
         monkeypatch.setitem(sys.modules, f"pydensecrf{name}", None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     image = crispmask.read_image(world / "photo.jpg")
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     masks = np.stack([(x - c) ** 2 + (y - 200) ** 2 < 90**2 for c in (200, 260)])

@@ -116,7 +116,7 @@ class DenseCRF:
         """Add a pairwise term over any features.
 
         Args:
-            features: float32 (d, N), d from 1 to 16, already divided by the standard deviations; copied.
+            features: float32 (d, N), d from 1 to 64, already divided by the standard deviations; copied.
             compat: a number w: Potts, equal labels gain w. A float32 vector (L,) v: equal labels a *pay* v[a]. A
                 float32 matrix (L, L) m: labels a, b pay (m[a, b] + m[b, a]) / 2.
             kernel: without effect, see :class:`KernelType`.
