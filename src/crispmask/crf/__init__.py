@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crispmask.crf._warmup import warmup
+    from crispmask.crf.batch import run_batch, window_marginals
     from crispmask.crf.dense import CRFResult, DenseCRF, two_label_marginals
     from crispmask.crf.gaussian import GaussianFilter
     from crispmask.crf.kernels import Bilateral, Gaussian, Kernel
     from crispmask.crf.lattice import PermutohedralLattice
+    from crispmask.crf.unaries import unary_from_labels, unary_from_probabilities
+    from crispmask.crf.volume import VolumeBilateral, refine_volume
 
 _HOME = {
     "Bilateral": "kernels",
@@ -23,8 +26,14 @@ _HOME = {
     "GaussianFilter": "gaussian",
     "Kernel": "kernels",
     "PermutohedralLattice": "lattice",
+    "VolumeBilateral": "volume",
+    "refine_volume": "volume",
+    "run_batch": "batch",
     "two_label_marginals": "dense",
+    "unary_from_labels": "unaries",
+    "unary_from_probabilities": "unaries",
     "warmup": "_warmup",
+    "window_marginals": "batch",
 }
 
 __all__ = [
@@ -35,8 +44,14 @@ __all__ = [
     "GaussianFilter",
     "Kernel",
     "PermutohedralLattice",
+    "VolumeBilateral",
+    "refine_volume",
+    "run_batch",
     "two_label_marginals",
+    "unary_from_labels",
+    "unary_from_probabilities",
     "warmup",
+    "window_marginals",
 ]
 
 

@@ -21,6 +21,7 @@ from crispmask.crf.kernels import Gaussian, Kernel
 from crispmask.crf.messages import Message
 from crispmask.crf.objective import Objective
 from crispmask.crf.tensors import device_of, host, is_tensor, numbers
+from crispmask.crf.unaries import unary_from_labels, unary_from_probabilities
 from crispmask.errors import ShapeError, ValueRangeError
 
 # Beyond it, sums of float32 could overflow; nothing changes long before.
@@ -105,6 +106,36 @@ class DenseCRF:
             grid = next((k.shape for k in self.kernels if isinstance(k, Kernel) and prod(k.shape) == grid[0]), grid)
         self.grid = grid
         self.penalty = _penalty(compatibility, len(energies))
+
+    @classmethod
+    def from_probabilities(cls, probabilities: Any, kernels: Sequence[Kernel | Gaussian], **options: Any) -> DenseCRF:
+        """The CRF with -log of probabilities, float (L, ...) such as a softmax, as the unary.
+
+        Args:
+            probabilities: see `unary_from_probabilities`.
+            kernels, options: as for `DenseCRF`.
+        """
+        return cls(unary_from_probabilities(probabilities), kernels, **options)
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: ArrayLike,
+        count: int,
+        kernels: Sequence[Kernel | Gaussian],
+        *,
+        confidence: float = 0.7,
+        unknown: int | None = None,
+        **options: Any,
+    ) -> DenseCRF:
+        """The CRF with energies made of labels, int (...), that are right with a probability of `confidence`.
+
+        Args:
+            labels, count, confidence, unknown: see `unary_from_labels`.
+            kernels, options: as for `DenseCRF`.
+        """
+        unary = unary_from_labels(labels, count, confidence=confidence, unknown=unknown)
+        return cls(unary, kernels, **options)
 
     @cached_property
     def messages(self) -> list[Message]:
