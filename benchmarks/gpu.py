@@ -22,6 +22,7 @@ from crf import ALPHA, BETA, GAMMA, ITERATIONS, SMOOTHNESS, WEIGHT, instances, l
 from crispmask.crf import Bilateral, DenseCRF, Gaussian, _tensor_kernels, on_device, window_marginals
 from crispmask.crf.layer import CRFLayer
 from crispmask.crf.torch_lattice import TorchLattice
+from crispmask.crf.torch_meanfield import Windows
 
 
 def measure(work: Callable[[], object], device: str, repeats: int) -> float:
@@ -116,9 +117,7 @@ def parts(options: argparse.Namespace, size: tuple[int, int]) -> None:
     image = torch.from_numpy(load(options.image, size)).to(options.device)
     height, width = image.shape[:2]
     shape, device = (height, width), torch.device(options.device)
-    features = on_device._features(
-        [Bilateral(image, ALPHA, BETA, WEIGHT)], [shape], torch.tensor([height * width]), device
-    )
+    features = on_device._features([Bilateral(image, ALPHA, BETA, WEIGHT)], Windows([shape], device))
     lattice = TorchLattice(features)
     print(f"\nParts of one pass, {width}x{height}, {lattice.vertices} vertices:\n")
     print(f"build {measure(lambda: TorchLattice(features), options.device, options.repeats):.2f} ms\n")

@@ -13,7 +13,7 @@ from crispmask.crf import torch_meanfield
 from crispmask.crf.kernels import Bilateral, Gaussian, Kernel
 from crispmask.crf.tensors import host
 from crispmask.crf.torch_lattice import TorchLattice
-from crispmask.crf.torch_meanfield import GridGaussian, Message
+from crispmask.crf.torch_meanfield import GridGaussian, Message, Windows
 
 AnyKernel = Kernel | Gaussian
 
@@ -50,7 +50,8 @@ def infer(
     Returns:
         float32 (L, N).
     """
-    messages = [_message([kernel], [grid], energies) for kernel in kernels if kernel.weight > 0]
+    windows = Windows([grid], energies.device)
+    messages = [_message([kernel], windows, energies) for kernel in kernels if kernel.weight > 0]
     mu = None if penalty is None else torch.as_tensor(host(penalty)).to(energies)
     see = None if watch is None else lambda q: watch(q.T)
     return torch_meanfield.infer(energies.T.contiguous(), messages, mu, iterations, see, graph=graph).T
@@ -84,7 +85,8 @@ def infer_windows(
         shapes = [tuple(o.shape) for o in odds]
         flat = torch.cat([o.reshape(-1) for o in odds]).to(device, torch.float32)[:, None]
         stacks = zip(*(used[i] for i in lot), strict=True)
-        messages = [_message(stack, shapes, flat) for stack in stacks] if len(flat) else []
+        windows = Windows(shapes, device)
+        messages = [_message(stack, windows, flat) for stack in stacks] if len(flat) else []
         q = torch_meanfield.two_labels(-flat, messages, None, iterations, graph=graph)[:, 0]
         parts = torch.split(q, [prod(shape) for shape in shapes])
         for i, part, shape in zip(lot, parts, shapes, strict=True):
@@ -116,64 +118,59 @@ def _kind(kernel: AnyKernel) -> tuple[Any, ...]:
     return channels, kernel.normalization, kernel.self_term
 
 
-def _message(kernels: Sequence[AnyKernel], shapes: Sequence[tuple[int, ...]], like: Tensor) -> Message:
+def _message(kernels: Sequence[AnyKernel], windows: Windows, like: Tensor) -> Message:
     """The message of windows' kernels of one kind, whose weights and bandwidths may differ."""
-    sizes = torch.tensor([prod(shape) for shape in shapes])
-    first, device = kernels[0], like.device
-    weights = torch.tensor([kernel.weight for kernel in kernels], dtype=like.dtype)
-    weight = torch.repeat_interleave(weights, sizes).to(device)[:, None]
+    first = kernels[0]
+    weight = _each([kernel.weight for kernel in kernels], windows)[:, None]
     if isinstance(first, Gaussian):
-        thetas = torch.tensor([_per_axis(kernel.theta_gamma, shapes[0]) for kernel in kernels])  # type: ignore[union-attr]
-        gaussian = GridGaussian(shapes, thetas, like)
+        shape = windows.shapes[0]
+        thetas = torch.tensor([_per_axis(kernel.theta_gamma, shape) for kernel in kernels])  # type: ignore[union-attr]
+        gaussian = GridGaussian(windows, thetas, like)
         ones = torch.ones_like(weight)
         return torch_meanfield.message(gaussian.filter, lambda: ones, weight, first.normalization, first.self_term)
-    lattice = _lattice(kernels, shapes, sizes, device)  # type: ignore[arg-type]
+    lattice = _lattice(kernels, windows)  # type: ignore[arg-type]
     return torch_meanfield.message(
         lattice.filter, lambda: lattice.diagonal()[:, None], weight, first.normalization, first.self_term
     )
+
+
+def _each(numbers: Sequence[float], windows: Windows) -> Tensor:
+    """A number of each window, for each of its points: float32 (N,)."""
+    return torch.tensor(numbers, dtype=torch.float32, device=windows.window.device)[windows.window]
 
 
 def _per_axis(theta: tuple[float, ...], shape: tuple[int, ...]) -> tuple[float, ...]:
     return theta if len(theta) == len(shape) else (theta[0],) * len(shape)
 
 
-def _lattice(
-    kernels: Sequence[Kernel], shapes: Sequence[tuple[int, ...]], sizes: Tensor, device: torch.device
-) -> TorchLattice:
+def _lattice(kernels: Sequence[Kernel], windows: Windows) -> TorchLattice:
     """One lattice for the kernels; a single one's is kept, as on the CPU."""
     if len(kernels) > 1:
-        window = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device)
-        return TorchLattice(_features(kernels, shapes, sizes, device), window)
+        return TorchLattice(_features(kernels, windows), windows.window)
+    device = windows.window.device
     kept = kernels[0].__dict__.setdefault("_lattices", {})
     if device not in kept:
-        kept[device] = TorchLattice(_features(kernels, shapes, sizes, device))
+        kept[device] = TorchLattice(_features(kernels, windows))
     lattice: TorchLattice = kept[device]
     return lattice
 
 
-def _features(
-    kernels: Sequence[Kernel], shapes: Sequence[tuple[int, ...]], sizes: Tensor, device: torch.device
-) -> Tensor:
+def _features(kernels: Sequence[Kernel], windows: Windows) -> Tensor:
     """Of all windows, (N, d): the quotients of `Kernel.features`, rounded as there."""
+    device = windows.window.device
     if not all(isinstance(kernel, Bilateral) for kernel in kernels):
         parts = [kernel.tensor_features() for kernel in kernels]
         return torch.cat([torch.as_tensor(p, device=device).T for p in parts]).contiguous()
     images: list[Bilateral] = list(kernels)  # type: ignore[arg-type]
-    window = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device)
-    starts = (torch.cumsum(sizes, 0) - sizes).to(device)
-    place = torch.arange(int(sizes.sum()), device=device) - starts[window]
-    lengths = torch.tensor([kernel.shape for kernel in images], device=device)
-    alphas = torch.tensor([_per_axis(kernel.theta_alpha, kernel.shape) for kernel in images], device=device)
-    betas = torch.tensor([kernel.theta_beta for kernel in images], device=device)
+    alphas = [_per_axis(kernel.theta_alpha, kernel.shape) for kernel in images]
+    # Divided by tensors on the device: for a number CUDA multiplies by its reciprocal, which rounds differently.
+    columns = [
+        windows.places[axis].to(torch.float32) / _each([alpha[axis] for alpha in alphas], windows)
+        for axis in reversed(range(len(alphas[0])))
+    ]
     pixels = [torch.as_tensor(kernel.image).reshape(-1, kernel.image.shape[-1]) for kernel in images]
-    same = {(p.device, p.dtype) for p in pixels}
-    colours = torch.cat(pixels if len(same) == 1 else [p.to(device, torch.float32) for p in pixels])
-    columns = []
-    for axis in reversed(range(lengths.shape[1])):
-        length = lengths[window, axis]
-        rest = torch.div(place, length, rounding_mode="floor")
-        # By a tensor on the device: dividing by a number, CUDA multiplies by its reciprocal, which rounds differently.
-        columns.append((place - rest * length).to(torch.float32) / alphas[window, axis].to(torch.float32))
-        place = rest
-    colours = colours.to(device).to(torch.float32) / betas.to(torch.float32)[window][:, None]
+    if len({(p.device, p.dtype) for p in pixels}) > 1:
+        pixels = [p.to(device, torch.float32) for p in pixels]
+    colours = torch.cat(pixels).to(device).to(torch.float32)
+    colours = colours / _each([kernel.theta_beta for kernel in images], windows)[:, None]
     return torch.cat([torch.stack(columns, 1), colours], 1)

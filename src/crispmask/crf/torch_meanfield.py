@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -81,23 +82,53 @@ def message(
     return Message(kernel, pre, post, own, self_term)
 
 
+class Windows:
+    """Points of windows in one list, window by window and row by row.
+
+    Args:
+        shapes: of each window, such as (H, W); at least one, all with as many axes.
+        device: where the tensors shall be.
+
+    Attributes:
+        shapes: as given.
+        window: int64 (N,), the window of each point.
+        places: of each axis, int64 (N,): a point's row, column and so on.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], device: torch.device) -> None:
+        self.shapes = shapes
+        count = [prod(shape) for shape in shapes]
+        sizes = torch.tensor(count, device=device)
+        numbers = torch.arange(len(shapes), device=device)
+        self.window = torch.repeat_interleave(numbers, sizes, output_size=sum(count))
+        rest = torch.arange(sum(count), device=device) - (torch.cumsum(sizes, 0) - sizes)[self.window]
+        lengths = torch.tensor(list(shapes), device=device)
+        self.places: list[Tensor] = []
+        for axis in reversed(range(lengths.shape[1])):
+            length = lengths[self.window, axis]
+            outer = torch.div(rest, length, rounding_mode="floor")
+            self.places.insert(0, rest - outer * length)
+            rest = outer
+
+
 class GridGaussian:
     """exp(-Σ (p_i - p_j)²/2θ²) on grids of any number of axes, cut at four θ: `GaussianFilter` for many windows.
 
     Args:
-        shapes: of each window, such as (H, W); points are numbered window by window, row by row.
+        windows: their grids.
         thetas: (windows, axes), standard deviations in steps of the grid.
         like: a tensor of the dtype and on the device to work on.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], thetas: Tensor, like: Tensor) -> None:
-        axes = len(shapes[0]) if shapes else 0
-        self._shape = tuple(max((shape[a] for shape in shapes), default=0) for a in range(axes))
+    def __init__(self, windows: Windows, thetas: Tensor, like: Tensor) -> None:
+        shapes = windows.shapes
+        axes = len(shapes[0])
+        self._shape = tuple(max(shape[a] for shape in shapes) for a in range(axes))
         self._windows = len(shapes)
         thetas = thetas.double().cpu()
         equal = bool((thetas == thetas[:1]).all())
         self._taps = [_taps(thetas[:1, a] if equal else thetas[:, a], self._shape[a]).to(like) for a in range(axes)]
-        self._places = None if all(s == self._shape for s in shapes) else _places(shapes, self._shape).to(like.device)
+        self._places = None if all(s == self._shape for s in shapes) else _boxed(windows, self._shape)
         self._kernels = _tensor_kernels.for_device(like.device)
 
     def filter(self, values: Tensor) -> Tensor:
@@ -107,10 +138,7 @@ class GridGaussian:
             return values
         grid = values
         if self._places is not None:  # windows of several sizes: side by side in boxes of the largest, zero beside them
-            size = self._windows
-            for length in self._shape:
-                size *= length
-            grid = values.new_zeros(size, channels).index_copy_(0, self._places, values)
+            grid = values.new_zeros(self._windows * prod(self._shape), channels).index_copy_(0, self._places, values)
         outer, inner = self._windows, len(grid) // self._windows * channels
         for taps, length in zip(self._taps, self._shape, strict=True):
             inner //= length
@@ -128,22 +156,12 @@ def _taps(thetas: Tensor, length: int) -> Tensor:
     return torch.where(distance <= radii[:, None], taps, 0)
 
 
-def _places(shapes: Sequence[tuple[int, ...]], largest: tuple[int, ...]) -> Tensor:
-    """Where each point of the windows lies among equal boxes: int64 (N,)."""
-    size = 1
-    for length in largest:
-        size *= length
-    places = []
-    for number, shape in enumerate(shapes):
-        place = torch.full(shape, number * size)
-        stride = 1
-        for axis in reversed(range(len(shape))):
-            view = [1] * len(shape)
-            view[axis] = -1
-            place += stride * torch.arange(shape[axis]).view(view)
-            stride *= largest[axis]
-        places.append(place.reshape(-1))
-    return torch.cat(places)
+def _boxed(windows: Windows, largest: tuple[int, ...]) -> Tensor:
+    """Where each point of the windows lies among boxes of the largest shape: int64 (N,)."""
+    place = windows.window
+    for length, along in zip(largest, windows.places, strict=True):
+        place = place * length + along
+    return place
 
 
 def infer(
