@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crispmask._version import __version__
 
 if TYPE_CHECKING:
-    from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel
+    from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel, refine_volume
     from crispmask.detectors import load_detector
     from crispmask.draw import show
     from crispmask.errors import CrispmaskError
@@ -38,6 +38,7 @@ _HOME = {
     "load_detector": "crispmask.detectors",
     "read_image": "crispmask.image",
     "refine": "crispmask.refinement.masks",
+    "refine_volume": "crispmask.crf",
     "segment": "crispmask.pipeline",
     "show": "crispmask.draw",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "load_detector",
     "read_image",
     "refine",
+    "refine_volume",
     "segment",
     "show",
 ]
