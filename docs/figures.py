@@ -10,8 +10,10 @@ import numpy as np
 from crispmask import CRFParams, Instances, Window, load_detector, read_image
 from crispmask.app.work import heat_map
 from crispmask.draw import draw_instances, edge_zoom
-from crispmask.refinement import default_params, refine_instances
-from crispmask.refinement.unary import soften
+from crispmask.refinement import default_params, refine
+from crispmask.refinement.instance import InstanceView
+from crispmask.refinement.solve import solve
+from crispmask.refinement.unary import sigmoid, soften
 from crispmask.samples import sample_images
 
 IMAGES = Path(__file__).parent / "images"
@@ -40,7 +42,7 @@ def main() -> None:
     found = detector(image)
     before = found[found.scores >= 0.7]
     learnt = default_params()
-    after = refine_instances(image, before, learnt)
+    after = refine(image, before, learnt)
     strip(
         "pipeline.jpg",
         [
@@ -50,6 +52,7 @@ def main() -> None:
             ("mask", draw_instances(image, after, labels=False)),
         ],
     )
+    steps(image, before)
     binary = with_probability(before, lambda p: (p > 0.5).astype(np.float32))
     soft = with_probability(binary, lambda p: soften(p, CRFParams().smoothing))
     strip(
@@ -57,14 +60,12 @@ def main() -> None:
         [
             ("binary mask", heat_map(image, binary)),
             ("smoothed", heat_map(image, soft)),
-            ("after the CRF", heat_map(image, refine_instances(image, binary, CRFParams()))),
+            ("after the CRF", heat_map(image, refine(image, binary, CRFParams()))),
         ],
     )
     crop = (90, 120, 330, 360)
     widths = [0.03, 0.1, 0.4]
-    panels = [
-        edge_zoom(image, before, refine_instances(image, before, CRFParams(theta_alpha=w)), place=crop) for w in widths
-    ]
+    panels = [edge_zoom(image, before, refine(image, before, CRFParams(theta_alpha=w)), place=crop) for w in widths]
     strip("theta_alpha.jpg", [(f"θα = {w} x size", p) for w, p in zip(widths, panels, strict=True)])
     hopper = photos["grace_hopper"]
     strip(
@@ -80,11 +81,37 @@ def main() -> None:
     )
 
 
+def steps(image: np.ndarray, before: Instances) -> None:
+    """What happens to a mask, for learn.md."""
+    params = default_params()
+    view = InstanceView.of(image, before[0], 0)
+    answer = params.answer(view)
+    unary = answer.unary(view.image_size, params.crf, params.temperature)
+    (window,) = solve(image, [unary])
+    assert window is not None
+    after = before[:1].with_windows([window])
+    strip(
+        "steps.jpg",
+        [
+            ("crop", view.crop.image(image)),
+            ("prompt", grey(answer.prompt)),
+            ("answer of the network", grey(sigmoid(answer.odds))),
+            ("marginals of the CRF", grey(window.probabilities)),
+            ("before and after", edge_zoom(image, before[:1], after)),
+        ],
+    )
+
+
+def grey(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities as an image."""
+    return (probabilities * 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+
+
 def pair(image: np.ndarray, detector, params) -> tuple[Instances, Instances]:  # type: ignore[no-untyped-def]
     """Detected and refined."""
     found = detector(image)
     before = found[found.scores >= 0.7]
-    return before, refine_instances(image, before, params)
+    return before, refine(image, before, params)
 
 
 if __name__ == "__main__":

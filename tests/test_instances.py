@@ -172,3 +172,13 @@ def test_scale():
     masks[0, 2:10, 3:21] = masks[1, 5:14, 5:9] = masks[2, 7, 7] = True
     instances = Instances.from_masks(masks, boxes=[[3, 2, 21, 10], [5, 5, 5, 5], [7, 7, 7.5, 7.5]])
     assert [instances.scale(i) for i in range(3)] == [12, 6, 1]
+
+
+def test_sets_of_one_image_are_joined_in_order():
+    masks = np.eye(6, dtype=bool)[:, None].repeat(4, axis=1)
+    whole = Instances.from_masks(masks, scores=np.linspace(0, 1, 6), category_ids=range(6))
+    joined = Instances.concatenate([whole[:2], whole[2:2], whole[2:]])
+    assert np.array_equal(joined.masks(), masks)
+    assert joined.category_ids.tolist() == list(range(6))
+    with pytest.raises(ShapeError, match="of one image"):
+        Instances.concatenate([whole, Instances.empty((9, 9))])

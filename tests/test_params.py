@@ -105,7 +105,7 @@ def test_values_out_of_range(values, words):
 
 def test_every_number_has_finite_limits_around_its_default():
     numbers = [item for item in fields(CRFParams) if isinstance(item.default, int | float) and item.default is not True]
-    assert len(numbers) == 11
+    assert len(numbers) == 12
     for item in numbers:
         low, high = item.metadata["low"], item.metadata["high"]
         assert np.isfinite([low, high]).all()

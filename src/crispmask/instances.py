@@ -229,6 +229,23 @@ class Instances:
             tuple(self.windows[i] for i in chosen),
         )
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Instances]) -> Instances:
+        """The instances of several sets of one image, one after the other.
+
+        Raises:
+            ShapeError: no set, or sets of images of different sizes.
+        """
+        if len({part.image_size for part in parts}) != 1:
+            raise ShapeError("instances can be joined only if they are of one image")
+        return cls(
+            parts[0].image_size,
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.category_ids for part in parts]),
+            tuple(window for part in parts for window in part.windows),
+        )
+
     def above(self, score: float) -> Instances:
         """The instances whose score is `score` or more; it is compared as float32, as scores are stored."""
         return self[self.scores >= np.float32(score)]

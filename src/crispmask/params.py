@@ -84,6 +84,9 @@ class CRFParams:
     # Time and memory grow with the window's area: at 2 it is 25 times that of the box.
     context: float = _number(0.15, "margin around the box that is refined: multiple of its sides", 0, 2)
     context_min: int = _number(8, "the least margin, pixels", 0, 1000)
+    clean: float = _number(
+        0.002, "parts and holes below this share of the mask's area are removed; 0 removes none", 0, 1
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -102,6 +105,7 @@ class CRFParams:
             smoothness_weight=3.0,
             smoothing_soft=0.03,
             iterations=10,
+            clean=0.0,
         )
 
     @classmethod

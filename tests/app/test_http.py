@@ -99,7 +99,7 @@ def test_files_that_are_no_images(server, content, sentence):
         ("segment", {"params": '{"theta": 1}'}, "unknown parameter 'theta'"),
         ("segment", {"score": "7"}, "score must be a number in [0, 1]"),
         ("box", {"box": "1,2,x,4"}, "box must be x0,y0,x1,y1"),
-        ("box", {"box": "5,5,5,5"}, "less than 2x2 pixels"),
+        ("box", {"box": "5,5,5,5"}, "less than one pixel"),
     ],
 )
 def test_bad_fields(server, image, route, data, sentence):

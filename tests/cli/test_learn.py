@@ -11,17 +11,27 @@ from crispmask.coco import instances_to_results
 from crispmask.instances import Instances
 from crispmask.refinement import LearnedParams, read_params
 
+QUICK = ["--init", "none", "--samples", 2, "--batch-size", 1, "--precision", "float16", "--held-out", 0.4]
+QUICK += ["--measured", 10, "--workers", 0, "--threads", 1]
+
 
 @pytest.fixture
-def data(tmp_path):
-    """Six photos of a bright square, and a detector's masks of it, two pixels off."""
+def data(tmp_path, monkeypatch):
+    """Six images of a bright square, and a detector's masks of it, two pixels off; few settings, small crops."""
+    batches = pytest.importorskip("crispmask.training.refiner.batches", reason="the extra torch is not installed")
+    from crispmask.training.refiner import settings
+
+    monkeypatch.setattr(batches, "SIZES", (64,))
+    monkeypatch.setattr(batches, "SIZE_CHANCES", (1.0,))
+    monkeypatch.setattr(settings, "GRID", {"theta_alpha": (0.05,)})
+    monkeypatch.setattr(settings, "TEMPERATURES", (1.0,))
     rng = np.random.default_rng(0)
     images, annotations, results = [], [], []
     for k in range(1, 7):
         truth = np.zeros((60, 60), bool)
         truth[15:45, 18 : 40 + k] = True
-        photo = np.where(truth[..., None], (210, 190, 80), (50, 60, 90)) + rng.normal(0, 4, (60, 60, 3))
-        Image.fromarray(np.clip(photo, 0, 255).astype(np.uint8)).save(tmp_path / f"{k}.png")
+        image = np.where(truth[..., None], (210, 190, 80), (50, 60, 90)) + rng.normal(0, 4, (60, 60, 3))
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(tmp_path / f"{k}.png")
         images.append({"id": k, "file_name": f"{k}.png", "height": 60, "width": 60})
         annotations.append({**instances_to_results(Instances.from_masks(truth), k)[0], "id": k, "iscrowd": 0})
         results += instances_to_results(Instances.from_masks(np.roll(truth, 2, 0), scores=[0.9]), k)
@@ -32,9 +42,10 @@ def data(tmp_path):
 
 
 def test_learnt_parameters_are_used_by_segment(invoke, data, tmp_path, detector):
-    done = invoke("learn", *data, "-o", tmp_path / "learnt", "--no-network", "--threads", 1)
+    done = invoke("learn", *data, "-o", tmp_path / "learnt", *QUICK)
     assert done.exit_code == 0, done.output
-    assert "results" in done.stdout
+    assert "detector" in done.stdout
+    assert "mask head" in done.stdout
     params = tmp_path / "learnt" / "params.toml"
     assert isinstance(read_params(params), LearnedParams)
     done = invoke("segment", tmp_path / "1.png", "-o", tmp_path / "out", "--params", params, "--no-pictures")
@@ -42,29 +53,35 @@ def test_learnt_parameters_are_used_by_segment(invoke, data, tmp_path, detector)
     before, after = (json.loads((tmp_path / "out" / f).read_text()) for f in ("results_before.json", "results.json"))
     assert len(before) == len(after) == 1
 
+    network = tmp_path / "learnt" / "network.onnx"
+    done = invoke("learn", *data[:4], "-o", tmp_path / "gate", "--no-training", "--init", network, "--threads", 1)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "gate" / "network.onnx").read_bytes() == network.read_bytes()
 
-def test_the_summary_says_how_many_masks_were_left_alone(invoke, data, tmp_path, detector):
-    invoke("learn", *data, "-o", tmp_path / "learnt", "--no-network", "--threads", 1)
-    params = tmp_path / "learnt" / "params.toml"
-    text = params.read_text()
-    margin = next(line for line in text.splitlines() if line.startswith("margin"))
-    params.write_text(text.replace(margin, "margin = 0.9"))
-    done = invoke("segment", tmp_path / "1.png", "-o", tmp_path / "out", "--params", params, "--no-pictures")
-    assert "1 of 1 mask left alone: 1 " in done.stdout
+
+def test_an_interrupted_run_says_how_to_go_on(invoke, data, tmp_path, monkeypatch):
+    from crispmask.training.refiner import run
+
+    def stop(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit", stop)
+    done = invoke("learn", *data, "-o", tmp_path / "learnt", *QUICK)
+    assert done.exit_code != 0
+    assert "the same command goes on from here" in done.stderr
+    assert (tmp_path / "learnt" / "unfinished").is_dir()
 
 
 def test_one_result_file_for_each_annotation_file(refused, data, tmp_path):
     assert "2 results were given" in refused("learn", *data, "-r", tmp_path / "dt.json", "-o", tmp_path / "o")
 
 
-def test_a_detector_made_the_masks(invoke, data, tmp_path, detector):
-    done = invoke("learn", *data[:4], "--detector", "box", "--no-network", "--views", 1, "-o", tmp_path / "learnt")
-    assert done.exit_code == 0, done.output
-    assert "changed" in done.stdout
+def test_a_device_that_there_is_not(refused, data, tmp_path):
+    assert "'teapot'" in refused("learn", *data, "-o", tmp_path / "o", *QUICK, "--device", "teapot")
 
 
-def test_without_torch_the_network_is_refused_before_the_work(refused, data, tmp_path, monkeypatch):
-    for name in [m for m in sys.modules if m.startswith("crispmask.training.refiner.fit")]:
+def test_without_torch_it_is_refused_before_the_work(refused, data, tmp_path, monkeypatch):
+    for name in [m for m in sys.modules if m.startswith("crispmask.training.refiner.run")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'crispmask[torch]'" in refused("learn", *data, "-o", tmp_path / "learnt")

@@ -22,7 +22,7 @@ from crispmask.image import read_image
 from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, refine_records, refine_results
 from crispmask.pipeline.provenance import beside
-from crispmask.refinement import refine_instances
+from crispmask.refinement import refine
 
 # One iteration: these tests are about files.
 SETTINGS = Settings(score=0, params=CRFParams(iterations=1))
@@ -103,7 +103,7 @@ def test_every_record_refined_and_nothing_else_changed(results, records, coco_ph
         assert {**after, "segmentation": None} == {**before, "segmentation": None}
         size = SIZES[before["image_id"]]
         image = read_image(coco_photos / f"{before['image_id']:012d}.jpg")
-        expected = refine_instances(image, results_to_instances([before], *size), SETTINGS.params)
+        expected = refine(image, results_to_instances([before], *size), SETTINGS.params)
         rle = after["segmentation"]
         assert isinstance(rle["counts"], str)
         assert (reference.decode(rle).astype(bool) == expected.mask(0)).all()
@@ -121,7 +121,7 @@ def test_joint_refinement_sees_all_objects_of_a_photo(results, records, coco_pho
     found = read_results(tmp_path / "out.json")
     for key, size in SIZES.items():
         before = [r for r in records if r["image_id"] == key]
-        after = refine_instances(
+        after = refine(
             read_image(coco_photos / f"{key:012d}.jpg"),
             results_to_instances(before, *size),
             SETTINGS.params,

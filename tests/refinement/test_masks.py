@@ -13,7 +13,8 @@ from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refinement.masks import LATTICE_PARAMS, instance_crf, refine, refine_each, refine_instances
+from crispmask.refinement import instance_crf, refine, refine_each, refine_instances
+from crispmask.refinement.solve import LATTICE_PARAMS
 
 
 def iou(a, b):
@@ -208,7 +209,7 @@ def test_bad_threads_are_named(scene):
 OTHERS = {
     "theta_alpha": 0.2, "theta_alpha_scale": "pixel", "theta_beta": 9.0, "colour": "rgb", "bilateral_weight": 5.0,
     "theta_gamma": 2.0, "smoothness_weight": 0.0, "iterations": 2, "normalization": "after", "self_term": False,
-    "smoothing": 0.1, "smoothing_soft": 0.1, "confidence": 0.9, "context": 0.4, "context_min": 20,
+    "smoothing": 0.1, "smoothing_soft": 0.1, "confidence": 0.9, "context": 0.4, "context_min": 20, "clean": 0.1,
 }  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def test_shared_lattices_change_no_bit(scene, monkeypatch):
     assert set(OTHERS) == set(CRFParams().as_dict())
     start = CRFParams(iterations=3)
     settings = [start, *(CRFParams.from_dict({**start.as_dict(), name: value}) for name, value in OTHERS.items())]
-    expected = [refine_instances(image, before, params, threads=1) for params in settings]
+    expected = [refine_instances(image, before, params, threads=1)[0] for params in settings]
     built = []
     lattice = PermutohedralLattice.__init__
     monkeypatch.setattr(PermutohedralLattice, "__init__", lambda *a, **k: (built.append(1), lattice(*a, **k))[1])
@@ -234,7 +235,7 @@ def test_shared_lattices_change_no_bit(scene, monkeypatch):
 def test_the_crf_of_an_instance_is_that_of_the_refinement(scene):
     image, truth = scene
     before = Instances.from_masks(np.stack([coarse(mask, cells=7) for mask in truth]))
-    refined = refine_instances(image, before, CRFParams())
+    refined, _ = refine_instances(image, before, CRFParams())
     for i, window in enumerate(refined.windows):
         crf, corner = instance_crf(image, before, i, CRFParams())
         assert corner == (window.y, window.x)

@@ -5,71 +5,62 @@ import tomllib
 import numpy as np
 import pytest
 
-from crispmask.refinement.rules import Rules
+from crispmask.refinement.rules import DEPTH, Rules
 
 NAMES = ("size", "contrast")
 
 
-def planted(features: np.ndarray, categories: np.ndarray) -> np.ndarray:
-    """One setting gains with contrast up to 0.5, the other with small sizes; class 7 gains 0.1 more with the first."""
-    size, contrast = features.T
-    first = 0.3 * np.minimum(contrast, 0.5) - 0.05 + 0.1 * (categories == 7)
-    return np.stack([first, 0.2 - 0.4 * size], axis=1)
-
-
 @pytest.fixture
-def data():
+def rules() -> Rules:
     rng = np.random.default_rng(3)
-    features = rng.uniform(0, 1, (3000, 2))
-    categories = np.where(rng.random(3000) < 0.3, 7, 1)
-    return features, categories, planted(features, categories)
+    trees, inner, outer = 7, 2**DEPTH - 1, 2**DEPTH
+    nodes, thresholds = rng.integers(0, 2, (trees, inner)), rng.uniform(0, 1, (trees, inner))
+    return Rules(NAMES, rng.normal(size=2), nodes, thresholds, rng.normal(size=(trees, outer, 2))).rounded()
 
 
-def test_a_planted_rule_is_recovered_from_noise(data):
-    features, categories, gains = data
-    noisy = gains + np.random.default_rng(4).normal(0, 0.05, gains.shape)
-    rules = Rules.fit(NAMES, features, noisy, categories=categories)
-    new = np.random.default_rng(5).uniform(0.02, 0.98, (500, 2))
-    which = np.where(np.arange(500) % 2, 7, 1)
-    expected, truth = rules.predict(new, which), planted(new, which)
-    assert np.abs(expected - truth).mean() < 0.03
-    clear = np.abs(truth[:, 0] - truth[:, 1]) > 0.05
-    assert (expected.argmax(1) == truth.argmax(1))[clear].mean() > 0.99
+def walked(rules: Rules, features: np.ndarray) -> np.ndarray:
+    """Node by node, as one would by hand."""
+    total = rules.base.copy()
+    for nodes, thresholds, leaves in zip(rules.nodes, rules.thresholds, rules.leaves, strict=True):
+        at = 0
+        while at < len(nodes):
+            at = 2 * at + 1 + int(features[nodes[at]] >= thresholds[at])
+        total += leaves[at - len(nodes)]
+    return total
 
 
-def test_a_rare_class_has_no_rule_of_its_own(data):
-    features, categories, gains = data
-    rules = Rules.fit(NAMES, features, gains, categories=categories, category_min=1000)
-    assert set(rules.categories) == {1}
+def test_predictions_are_those_of_a_walk_through_the_trees(rules):
+    features = np.random.default_rng(0).uniform(-0.5, 1.5, (200, 2))
+    expected = np.stack([walked(rules, row) for row in features])
+    np.testing.assert_allclose(rules.predict(features), expected, atol=1e-12)
 
 
-def test_instances_outside_what_was_seen_count_as_its_edge(data):
-    features, categories, gains = data
-    rules = Rules.fit(NAMES, features, gains, categories=categories)
-    far, edge = rules.predict([[1e6, -1e6]], [1]), rules.predict([[1.0, 0.0]], [1])
-    assert np.array_equal(far, edge)
+def test_a_feature_at_the_threshold_goes_right(rules):
+    exact = np.array([rules.thresholds[0, 0]] * 2)
+    np.testing.assert_allclose(rules.predict(exact[None])[0], walked(rules, exact))
 
 
-def test_round_trip(data):
-    features, categories, gains = data
-    rules = Rules.fit(NAMES, features, gains, categories=categories).rounded()
+def test_constant_rules_say_the_same_of_all():
+    assert Rules.constant(NAMES, [0.5, 2.0]).predict(np.zeros((3, 2))).tolist() == [[0.5, 2.0]] * 3
+
+
+def test_round_trip(rules):
     again = Rules.from_dict(tomllib.loads(rules.to_toml())["rules"])
     assert again.to_toml() == rules.to_toml()
-    assert np.array_equal(again.predict(features, categories), rules.predict(features, categories))
+    features = np.random.default_rng(1).normal(size=(50, 2))
+    assert np.array_equal(again.predict(features), rules.predict(features))
 
 
 @pytest.mark.parametrize("key", ["features", "base", "nodes", "leaves"])
-def test_rules_that_do_not_fit_together(data, key):
-    features, _, gains = data
-    table = tomllib.loads(Rules.fit(NAMES, features, gains).to_toml())["rules"]
+def test_rules_that_do_not_fit_together(rules, key):
+    table = tomllib.loads(rules.to_toml())["rules"]
     table[key] = table[key][:1]
     with pytest.raises(ValueError, match=r"rules|reshape"):
         Rules.from_dict(table)
 
 
-def test_numbers_that_are_not_finite(data):
-    features, _, gains = data
-    table = tomllib.loads(Rules.fit(NAMES, features, gains).to_toml())["rules"]
+def test_numbers_that_are_not_finite(rules):
+    table = tomllib.loads(rules.to_toml())["rules"]
     table["base"][0] = float("nan")
     with pytest.raises(ValueError, match="finite"):
         Rules.from_dict(table)

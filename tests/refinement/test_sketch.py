@@ -61,10 +61,9 @@ def test_the_same_bits_every_time(disc):
     ("box", "error", "message"),
     [
         ((1, 2, 3), ShapeError, "four finite numbers"),
-        ((0, 0, float("nan"), 5), ShapeError, "four finite numbers"),
-        ((50, 10, 20, 40), ValueRangeError, "less than 2x2 pixels"),
-        ((500, 500, 600, 600), ValueRangeError, "less than 2x2 pixels"),
-        ((0, 0, 120, 90), ValueRangeError, "covers the whole image"),
+        ((0, 0, float("nan"), 5), ShapeError, "finite numbers"),
+        ((50, 10, 20, 40), ValueRangeError, "less than one pixel"),
+        ((500, 500, 600, 600), ValueRangeError, "less than one pixel"),
     ],
 )
 def test_boxes_that_say_nothing(disc, box, error, message):
@@ -75,10 +74,10 @@ def test_boxes_that_say_nothing(disc, box, error, message):
 def test_scribbles_that_say_nothing(disc):
     image, mask = disc
     nothing = np.zeros_like(mask)
-    with pytest.raises(ValueRangeError, match="mark at least one pixel"):
-        mask_from_scribbles(image, nothing, mask)
     with pytest.raises(ValueRangeError, match="what is outside"):
         mask_from_scribbles(image, mask, nothing)
+    with pytest.raises(ValueRangeError, match="mark at least one pixel"):
+        mask_from_scribbles(image, nothing, mask)
     with pytest.raises(ValueRangeError, match="both as inside and as outside"):
         mask_from_scribbles(image, mask, mask)
     with pytest.raises(ShapeError, match="scribble inside has shape"):

@@ -13,7 +13,7 @@ from crispmask.evaluation.matching import match_results
 from crispmask.evaluation.overlap import overlaps
 from crispmask.image import read_image
 from crispmask.params import CRFParams
-from crispmask.refinement import refine_instances
+from crispmask.refinement import refine
 from crispmask.tuning.task import TuningTask
 
 SETTINGS = [None, CRFParams(iterations=2), CRFParams(iterations=2, theta_beta=20, bilateral_weight=5)]
@@ -27,7 +27,7 @@ def refined_results(discs, params) -> list[dict]:
         chosen = [record for record in records if record["image_id"] == key]
         before = results_to_instances(chosen, *info.size)
         image = read_image(discs.images / info.file_name)
-        found += instances_to_results(before if params is None else refine_instances(image, before, params), key)
+        found += instances_to_results(before if params is None else refine(image, before, params), key)
     return found
 
 

@@ -23,6 +23,7 @@ RANGES: dict[str, tuple[float, float, float]] = {
     "confidence": (0.51, 0.999, 0.001),
     "context": (0, 1, 0.05),
     "context_min": (0, 100, 1),
+    "clean": (0, 0.1, 0.001),
 }
 PIXELS = (1, 200, 1)
 """The same for theta_alpha in pixels."""

@@ -100,9 +100,8 @@ def as_mask(image: NDArray[np.uint8], size: tuple[int, int]) -> Instances:
 def refine_scene(
     scene: Scene, params: CRFParams | LearnedParams, which: int | None = None
 ) -> tuple[Instances, list[Decision | None]]:
-    """The chosen instances, refined, and the decision of the learned parameters for each."""
-    decisions: list[Decision | None] = []
-    return refine_instances(scene.image, scene.chosen(which), params, decisions=decisions), decisions
+    """The chosen instances, refined, and what learnt parameters decided for each."""
+    return refine_instances(scene.image, scene.chosen(which), params)
 
 
 def pictures(
@@ -166,7 +165,7 @@ def changes(before: Instances, after: Instances, decisions: Sequence[Decision | 
     moved = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
     pixels = max(1, sum(int(window.mask.sum()) for window in before.windows))
     objects = "1 mask" if len(before) == 1 else f"{len(before)} masks"
-    reasons = Counter(d.reason for d in decisions if d is not None and d.setting is None)
+    reasons = Counter(d.reason for d in decisions if d is not None and not d.refined)
     kept = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
     alone = f"; kept as they were: {kept}" if kept else ""
     return f"{objects}; refinement changed {moved / pixels:.1%} of the pixels{alone}"

@@ -45,7 +45,11 @@ def waiting(what: str) -> Iterator[Status]:
 
 
 class RateColumn(ProgressColumn):
-    """Work done per second, or seconds per piece where that is the larger number."""
+    """Work done per second, or seconds per piece where that is the larger number.
+
+    Args:
+        unit: what is counted; a task may have its own in the field ``unit``.
+    """
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -55,7 +59,8 @@ class RateColumn(ProgressColumn):
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
-        return Text(f"{speed:.1f} {self.unit}s/s" if speed >= 1 else f"{1 / speed:.1f} s/{self.unit}", style="cyan")
+        unit = task.fields.get("unit", self.unit)
+        return Text(f"{speed:.1f} {unit}s/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}", style="cyan")
 
 
 def progress_bar(unit: str) -> Progress:

@@ -56,7 +56,7 @@ def read_fixed_params(source: str, overrides: dict[str, Any]) -> CRFParams:
 
 
 def left_alone_line(reasons: Mapping[str, int], objects: int) -> str:
-    """How many masks stayed as they were: ``31 of 200 masks left alone: 20 already sure, 11 low contrast``."""
+    """How many masks stayed as they were: ``31 of 200 masks left alone: 31 no gain expected``."""
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{n} {reason}" for reason, n in ordered)
     return f"{sum(reasons.values())} of {count(objects, 'mask')} left alone: {named}"

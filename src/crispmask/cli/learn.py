@@ -1,4 +1,4 @@
-"""``crispmask learn``: parameters as functions of the instance, from annotated photos."""
+"""``crispmask learn``: the mask network, the CRF behind it and the gate, from annotated images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crispmask.errors import DataError
 from crispmask.training.refiner.config import LearnConfig
 
 if TYPE_CHECKING:
-    from crispmask.training.refiner.select import Outcome
+    from crispmask.training.refiner.gate import Outcome
 
 
 @options_from(LearnConfig, "overrides", "Learning")
@@ -29,73 +29,81 @@ def learn(
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            "-r", "--results", metavar="R.json", help="What a detector found on them, as COCO results; as --images."
+            "-r",
+            "--results",
+            metavar="R.json",
+            help="What a detector found on them, as COCO results; as --images. A dash where there are none.",
         ),
     ] = None,
-    detector: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Detector to run on the photos: 'embedded' (people), or an ONNX file."),
-    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Torch device for the training: cpu, cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes that make prompts.")] = 1,
     threads: Threads = None,
 ) -> None:
-    """Learn how to refine masks from annotated photos.
+    """Learn how to refine masks from annotated images (extra 'torch').
 
-    Learns which CRF parameters help which mask, when a mask had better be left alone and, with the extra 'torch', a
-    small network that corrects masks before the CRF. The masks are a detector's, from --results or from running
-    --detector, and the annotated objects made coarse in the ways in which detectors and annotators err; these alone
-    where neither is given.
+    Trains the mask network on prompts that are made from the annotations on the fly: masks with the errors of detectors
+    and annotators, boxes, scribbles, and with --results the masks of your own detector. On images that the training did
+    not see, the CRF behind the network is tuned, and a gate learns which masks had better be left alone. With
+    --no-training only these two are learnt, for the network that --init names.
 
-    Writes params.toml (and the network beside it), which crispmask segment takes as its --params, and report.json. A
-    run that was interrupted goes on where it stopped.
+    Writes params.toml and network.onnx beside it, which crispmask segment takes as its --params, report.json and
+    curves.png. A run that was interrupted goes on where it stopped.
     """
     from os import cpu_count
 
     if results and len(results) != len(annotations):
         raise DataError(f"{len(annotations)} annotation files and {len(results)} results were given: give one for each")
-    found: list[Path | None] = [*results] if results else [None] * len(annotations)
-    sources = [(a, i, r) for (a, i), r in zip(pair(annotations, images), found, strict=True)]
+    given = results or [Path("-")] * len(annotations)
+    pairs = zip(pair(annotations, images), (None if str(r) == "-" else r for r in given), strict=True)
     config = dataclasses.replace(LearnConfig(), **overrides)
-    count = threads or cpu_count() or 1
-    with waiting("Loading"):
+    with waiting("Loading"), needs_torch():
+        import sklearn  # noqa: F401 - before the work, tell whether it is there
+
+        from crispmask.training.refiner.objects import Source
         from crispmask.training.refiner.run import learn as run
-
-        if config.network:
-            with needs_torch():
-                import crispmask.training.refiner.fit  # noqa: F401 - tells before the work whether torch is there
-        loaded = None
-        if detector is not None:
-            from crispmask.detectors import load_detector
-
-            loaded = load_detector(detector, threads=1)
-    started = time.monotonic()
-    with progress_bar("step") as progress:
-        task = progress.add_task("Reading the annotations", total=None)
-        current = ""
+    begun = time.monotonic()
+    with progress_bar("prompt") as progress:
+        task, current = progress.add_task("Reading the annotations", total=None), ""
 
         def show(what: str, done: int, total: int) -> None:
             nonlocal current
             words = what.partition(":")[0]
             if words != current:  # a new part of the work has a rate of its own
                 current = words
-                progress.reset(task, total=total, completed=max(0, done - 1))
+                unit = "prompt" if words == "Training" else "image"
+                progress.reset(task, total=total or None, completed=max(0, done - 1), unit=unit)
             progress.update(task, completed=done, description=what)
 
         try:
-            made = run(sources, output, config, detector=loaded, threads=count, on_progress=show)
+            made = run(
+                [Source(a, i, r) for (a, i), r in pairs],
+                output,
+                config,
+                device=device,
+                workers=workers,
+                threads=threads or cpu_count() or 1,
+                on_progress=show,
+            )
         except KeyboardInterrupt:
             note("Interrupted: the same command goes on from here.")
             raise
-    out.print(_table(made.choice.outcomes))
-    say(f"Parameters  {made.path}  ({time.monotonic() - started:.0f} s)")
+    out.print(_table(made.gate.outcomes))
+    changes = ", ".join(f"{name} {value}" for name, value in made.tried[0].changes().items())
+    say(
+        f"Boxes       masks made from exact ones have IoU {100 * made.boxes[0]:.1f} and boundary IoU "
+        f"{100 * made.boxes[1]:.1f}"
+    )
+    say(f"CRF         {changes or 'the default setting'}")
+    say(f"Parameters  {made.path}  ({time.monotonic() - begun:.0f} s)")
     say(f"Try them:   crispmask segment PHOTOS --params {made.path} -o results")
 
 
 def _table(outcomes: tuple[Outcome, ...]) -> Any:
     from rich.table import Table
 
-    table = Table(title="Masks of photos that neither the rules nor the network learnt from, in percent")
-    table.add_column("masks", overflow="fold")
-    for heading in ("number", "left alone", "IoU", "boundary IoU", "best choice"):
+    table = Table(title="Masks of images that the gate was not learnt from (folds), in percent")
+    table.add_column("masks", no_wrap=True)
+    for heading in ("number", "kept", "IoU", "boundary IoU", "worse"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def change(before: float, after: float) -> str:
@@ -108,6 +116,6 @@ def _table(outcomes: tuple[Outcome, ...]) -> Any:
             str(o.kept),
             change(o.before[0], o.after[0]),
             change(o.before[1], o.after[1]),
-            f"{100 * o.best[0]:.1f} / {100 * o.best[1]:.1f}",
+            f"{100 * o.worse:.0f} %",
         )
     return table

@@ -64,8 +64,7 @@ def results_to_instances(records: Sequence[Mapping[str, Any]], height: int, widt
     windows, boxes, scores, categories = [], [], [], []
     for k, record in enumerate(records):
         where = f"result {k}"
-        if record.get("segmentation") is None:
-            raise DataError(f"{where} has no 'segmentation': masks are needed, not only boxes")
+        check_has_mask(record, where)
         try:
             mask = segmentation_to_mask(record["segmentation"], height, width)
         except CrispmaskError as error:
@@ -138,17 +137,38 @@ def check_own_id(record: Mapping[str, Any], number: int, seen: dict[Any, int], w
         raise DataError(f"{where}: the id {own!r} is used twice, first by result {seen[own]}")
 
 
-def check_mask(record: Mapping[str, Any], where: str, size: tuple[int, int]) -> None:
-    """Raise DataError, beginning with `where`, for a record whose mask or box does not fit an image of (H, W) pixels.
+def is_box_only(record: Mapping[str, Any]) -> bool:
+    """Whether a record has a box and no mask."""
+    return record.get("segmentation") is None and record.get("bbox") is not None
 
-    The mask is not made, which saves most of the time.
-    """
+
+def check_has_mask(record: Mapping[str, Any], where: str) -> None:
+    """Raise DataError, beginning with `where`, for a record without a mask."""
     if record.get("segmentation") is None:
         raise DataError(f"{where} has no 'segmentation': masks are needed, not only boxes")
-    try:
-        check_segmentation(record["segmentation"], *size)
-    except CrispmaskError as error:
-        raise DataError(f"{where}: {error}") from None
+
+
+def check_mask(record: Mapping[str, Any], where: str, size: tuple[int, int], *, box_suffices: bool = False) -> None:
+    """Raise DataError, beginning with `where`, for a record whose mask or box does not fit an image of (H, W) pixels.
+
+    The mask is not made, which saves most of the time. With `box_suffices`, a record may have a
+    ``bbox`` and no ``segmentation``; the box must then cover a pixel of the image.
+    """
+    if not is_box_only(record):
+        check_has_mask(record, where)
+        try:
+            check_segmentation(record["segmentation"], *size)
+        except CrispmaskError as error:
+            raise DataError(f"{where}: {error}") from None
+    elif not box_suffices:
+        check_has_mask(record, where)
+    else:
+        x, y, width, height = checks.box(record, where)
+        if min(x + width, size[1]) - max(x, 0) < 1 or min(y + height, size[0]) - max(y, 0) < 1:
+            raise DataError(
+                f"{where}: 'bbox' {record['bbox']!r} covers less than one pixel of the image of {size[0]}x{size[1]} "
+                "pixels (height x width)"
+            )
     if record.get("bbox") is not None:
         x, y, width, height = checks.box(record, where)
         if x + width < 0 or y + height < 0 or x > size[1] or y > size[0] or max(width, height) > 1e9:

@@ -16,6 +16,7 @@ from crispmask.pipeline.progress import RefineReport
 from crispmask.pipeline.provenance import beside, describe, write_provenance
 from crispmask.pipeline.records import RecordPlan
 from crispmask.pipeline.settings import Settings
+from crispmask.refinement import LearnedParams
 
 
 class RefineJob:
@@ -71,7 +72,8 @@ class RefineJob:
 
     def plan(self, file: BinaryIO) -> RecordPlan:
         """The records of the opened file, checked; those that cannot be refined are `bad`."""
-        return RecordPlan.make(file, self.results, self.folder, self.settings.score, self.bad)
+        learned = isinstance(self.settings.params, LearnedParams)  # which make masks from boxes
+        return RecordPlan.make(file, self.results, self.folder, self.settings.score, self.bad, box_suffices=learned)
 
     def conclude(
         self, plan: RecordPlan, numbers: Sequence[int], resumed: int, left_alone: Mapping[str, int]

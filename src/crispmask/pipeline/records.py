@@ -57,9 +57,19 @@ class RecordPlan:
 
     @classmethod
     def make(
-        cls, file: BinaryIO, source: Path, folder: ImageFolder, score: float, bad: Callable[[str], None]
+        cls,
+        file: BinaryIO,
+        source: Path,
+        folder: ImageFolder,
+        score: float,
+        bad: Callable[[str], None],
+        *,
+        box_suffices: bool = False,
     ) -> RecordPlan:
-        """Read and check every record; `bad` is called with a sentence for each that cannot be refined."""
+        """Read and check every record; `bad` is called with a sentence for each that cannot be refined.
+
+        With `box_suffices`, records that have a box and no mask can be.
+        """
         plan = cls(file, source)
         index: dict[int, int] = {}
         ids: dict[Any, int] = {}
@@ -73,7 +83,7 @@ class RecordPlan:
                     plan.below += 1
                 else:
                     owner = plan._owner(record, where, folder, index)
-                    check_mask(record, where, plan.images[owner].size)
+                    check_mask(record, where, plan.images[owner].size, box_suffices=box_suffices)
                     _check_rest(record, where)
             except CrispmaskError as error:
                 bad(str(error))

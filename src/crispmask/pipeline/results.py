@@ -20,15 +20,18 @@ from numpy.typing import NDArray
 
 from crispmask.coco import mask_to_rle, results_to_instances, write_results
 from crispmask.coco.images import read_sized
+from crispmask.coco.results import is_box_only
 from crispmask.coco.stream import open_plain
 from crispmask.errors import ValueRangeError
 from crispmask.files import locked
+from crispmask.instances import Instances
 from crispmask.pipeline.job import RefineJob
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.progress import Progress, RefineReport, one_image
 from crispmask.pipeline.records import RecordPlan
 from crispmask.pipeline.segmenter import refine_found
 from crispmask.pipeline.settings import Settings
+from crispmask.refinement.prompts import from_boxes
 
 PIECE = 50
 """Records of one image that are refined at a time: about a second of work, which Ctrl-C waits for."""
@@ -48,7 +51,8 @@ def refine_records(
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        records: COCO results of this image, masks in any spelling.
+        records: COCO results of this image, masks in any of COCO's encodings; of a record with a ``bbox`` and no
+            ``segmentation``, learned parameters make a mask.
         settings: how to refine; its score is not looked at.
         threads: by default one per processor. The result has the same bits for any number.
 
@@ -62,10 +66,24 @@ def refine_records(
     """
     # The scores of some detectors leave [0, 1].
     sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
-    result = refine_found(image, results_to_instances(sound, *image.shape[:2]), settings, threads=threads)
+    found, flags = _instances(sound, (image.shape[0], image.shape[1]))
+    result = refine_found(image, found, settings, from_boxes=flags, threads=threads)
     after = result.after
     refined = [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
     return refined, result.left_alone
+
+
+def _instances(records: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Instances, list[bool]]:
+    """The instances of one image's records, and of which of them only the box is known."""
+    flags = [is_box_only(record) for record in records]
+    boxed = [record for record, flag in zip(records, flags, strict=True) if flag]
+    masked = results_to_instances([r for r, flag in zip(records, flags, strict=True) if not flag], *size)
+    if not boxed:
+        return masked, flags
+    corners = [(x, y, x + width, y + height) for x, y, width, height in (record["bbox"] for record in boxed)]
+    scores, categories = ([record[key] for record in boxed] for key in ("score", "category_id"))
+    both = Instances.concatenate([masked, from_boxes(corners, size, scores=scores, category_ids=categories)])
+    return both[np.argsort(np.argsort(flags, kind="stable"), kind="stable")], flags
 
 
 def refine_results(

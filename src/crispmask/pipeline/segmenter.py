@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from crispmask.image import as_image, read_image
 from crispmask.instances import Instances
 from crispmask.params import DEFAULT_SCORE
 from crispmask.pipeline.settings import Settings
-from crispmask.refinement import Decision, Params, default_params, read_params, refine_instances
+from crispmask.refinement import Params, default_params, read_params, refine_instances
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,12 @@ def segment_image(
 
 
 def refine_found(
-    image: NDArray[np.uint8], found: Instances, settings: Settings, *, threads: int | None = None
+    image: NDArray[np.uint8],
+    found: Instances,
+    settings: Settings,
+    *,
+    from_boxes: bool | Sequence[bool] = False,
+    threads: int | None = None,
 ) -> ImageResult:
     """Refine the instances that were found in an image, or leave them as they are where the settings say so.
 
@@ -58,13 +64,15 @@ def refine_found(
         image: uint8 (H, W, 3) RGB.
         found: all of them are used, whatever their score.
         settings: how to refine.
+        from_boxes: for all of them or for each, whether only its box is known; see `refinement.prompts.from_boxes`.
         threads: as for `segment_image`.
     """
     if not settings.refine or not len(found):
         return ImageResult(found, found, ("",) * len(found))
-    decisions: list[Decision | None] = []
-    after = refine_instances(image, found, settings.params, threads=threads, joint=settings.joint, decisions=decisions)
-    return ImageResult(found, after, tuple(d.reason if d is not None and d.setting is None else "" for d in decisions))
+    after, decisions = refine_instances(
+        image, found, settings.params, from_boxes=from_boxes, threads=threads, joint=settings.joint
+    )
+    return ImageResult(found, after, tuple(d.reason if d is not None and not d.refined else "" for d in decisions))
 
 
 class Segmenter:

@@ -9,7 +9,7 @@ import numpy as np
 
 from crispmask.errors import ParamsError
 from crispmask.instances import Instances
-from crispmask.params import DEFAULT_SCORE, CRFParams
+from crispmask.params import DEFAULT_SCORE
 from crispmask.refinement import LearnedParams, Params, default_params, explain, refine_instances
 
 
@@ -55,5 +55,5 @@ def prepare(settings: Settings) -> None:
         instances, params = Instances.from_masks(masks), settings.params
         if isinstance(params, LearnedParams):  # which might leave these masks alone
             explain(image, instances, params, threads=1)
-            params = next((s.params for s in params.settings if s.params.iterations), CRFParams())
+            params = params.crf
         refine_instances(image, instances, params, threads=1, joint=settings.joint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crispmask.refinement.learned import Decision, LearnedParams, Setting
+from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.masks import (
     Params,
     checked_params,
@@ -11,7 +11,6 @@ from crispmask.refinement.masks import (
     refine,
     refine_each,
     refine_instances,
-    try_settings,
 )
 from crispmask.refinement.named import default_params, read_params
 
@@ -19,7 +18,6 @@ __all__ = [
     "Decision",
     "LearnedParams",
     "Params",
-    "Setting",
     "checked_params",
     "default_params",
     "explain",
@@ -28,5 +26,4 @@ __all__ = [
     "refine",
     "refine_each",
     "refine_instances",
-    "try_settings",
 ]

@@ -1,72 +1,83 @@
-"""Pull every mask onto the object's real edge: one dense CRF per instance window, or one per group of instances."""
+"""Refine the masks of an image: each instance in its window, or the instances that meet, jointly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from os import cpu_count
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals
+from crispmask.crf import DenseCRF
 from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
-from crispmask.refinement.colour import rgb_to_lab
 from crispmask.refinement.inputs import as_instances, like
+from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.named import default_params
-from crispmask.refinement.unary import is_binary, log_odds, soften, unary_energies
-from crispmask.refinement.windows import Rect, Region, overlapping, region_of, union
+from crispmask.refinement.prompts import from_boxes
+from crispmask.refinement.solve import Lattices, kernels, solve
+from crispmask.refinement.unary import Unary, unary_energies
+from crispmask.refinement.windows import overlapping
 
 S = TypeVar("S")
 T = TypeVar("T")
 Params = CRFParams | LearnedParams
 
-LATTICE_PARAMS = ("theta_alpha", "theta_alpha_scale", "theta_beta", "colour", "context", "context_min")
-"""What decides the bilateral lattice of an instance; the other parameters leave it as it is."""
-
 
 def refine(
     image: NDArray[np.uint8],
-    masks: T,
+    masks: Any = None,
     params: Params | None = None,
     *,
+    boxes: ArrayLike | None = None,
     threads: int | None = None,
     joint: bool = False,
-) -> T:
-    """Refine the masks of one image.
+    return_decisions: bool = False,
+) -> Any:
+    """Refine the masks of one image, or make masks from boxes.
 
-    Every instance is refined inside its box plus some context, with a fully connected CRF (Krähenbühl and Koltun,
-    2011). With the default parameters, which were learnt from annotated photos, its unary term and its settings follow
-    the instance, and a mask that is not likely to gain is left alone (`explain` says which and why); with `CRFParams`
-    they are the same for all and the unary term is the mask's probability. A mask that the CRF would erase is kept.
+    With the default parameters a class-agnostic network corrects each mask, a fully connected CRF (Krähenbühl and
+    Koltun, 2011) finds the edge at the image's resolution, and a mask that is right already is left alone. With
+    `CRFParams` there is no network: the CRF's unary term is the mask's own probability. A mask that refinement would
+    erase is kept.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         masks: `Instances`; or bool masks (N, H, W) or (H, W); or float probabilities in [0, 1] of these shapes;
             or `supervision.Detections` with masks.
-        params: `LearnedParams`, or `CRFParams` for fixed ones; by default the learnt ones that ship with crispmask.
+        params: `LearnedParams`, or `CRFParams` for one fixed setting; by default the learnt ones that ship.
+        boxes: (N, 4) or (4,), x0, y0, x1, y1 in pixels, half-open: objects of which there are no masks, in place of
+            `masks`. Only learnt parameters can make masks from them.
         threads: by default one per processor. The result has the same bits for any number.
         joint: give every pixel to one instance at most: instances whose windows overlap share one CRF with a label
             for each of them and one for the background.
+        return_decisions: also return what was decided for each mask.
 
     Returns:
-        What came in, refined: the same type, shape and order.
+        What came in, refined: the same type, shape and order; `Instances` for `boxes`. With `return_decisions` a pair:
+        that, and a list of `Decision`, one per mask in order, None for an empty mask and for fixed parameters.
 
     Raises:
         ShapeError: masks of another size than the image, or arrays of a wrong shape.
         ValueRangeError: NaN, values outside [0, 1], or fewer threads than one.
-        ParamsError: `params` of another type.
+        ParamsError: `params` of another type, or boxes with fixed parameters.
     """
     image = as_image(image)
     params = checked_params(params)
-    before = as_instances(masks, (image.shape[0], image.shape[1]))
-    return cast(T, like(masks, refine_instances(image, before, params, threads=threads, joint=joint)))
+    size = image.shape[0], image.shape[1]
+    if (masks is None) == (boxes is None):
+        raise ShapeError("give masks, or boxes in their place")
+    before = as_instances(masks, size) if boxes is None else from_boxes(boxes, size)
+    after, decisions = refine_instances(
+        image, before, params, from_boxes=boxes is not None, threads=threads, joint=joint
+    )
+    result = after if boxes is not None else like(masks, after)
+    return (result, decisions) if return_decisions else result
 
 
 def checked_params(params: object) -> Params:
@@ -85,61 +96,80 @@ def refine_instances(
     instances: Instances,
     params: Params,
     *,
+    from_boxes: bool | Sequence[bool] = False,
     threads: int | None = None,
     joint: bool = False,
-    decisions: list[Decision | None] | None = None,
-) -> Instances:
+) -> tuple[Instances, list[Decision | None]]:
     """`refine` for `Instances`; the windows of the result hold the CRF's marginals.
 
     Args:
         image, instances, params, threads, joint: as for `refine`.
-        decisions: filled with what learnt parameters decided for each instance, in order; None for an empty mask, and
-            for all with `CRFParams`, which decide nothing.
+        from_boxes: for all instances or for each, whether only its box is known, as `prompts.from_boxes` makes them.
+
+    Returns:
+        The refined instances, and what was decided for each; see `refine`.
     """
     _check_size(image, instances)
+    flags = [from_boxes] * len(instances) if isinstance(from_boxes, bool) else list(from_boxes)
+    if isinstance(params, CRFParams) and any(flags):
+        raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
+    threads = _count(threads)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
-    regions = {
-        i: region_of(instances, i, params.context, params.context_min)
+    views = {
+        i: InstanceView.of(image, instances, i, flags[i])
         for i, window in enumerate(instances.windows)
         if window.mask.any()
     }
-    groups = overlapping(regions) if joint else [[i] for i in regions]
-    windows = list(instances.windows)
-    made: list[Decision | None] = [None] * len(instances)
-
-    threads = _count(threads)
+    prepared = dict(zip(views, _map(lambda view: _prepare(view, params), list(views.values()), threads), strict=True))
+    if joint:
+        # What is left alone still takes its pixels from its neighbours.
+        rects = {i: unary.rect for i, (unary, _) in prepared.items()}
+        groups = [group for group in overlapping(rects) if len(group) > 1 or _wanted(prepared[group[0]][1])]
+    else:
+        groups = [[i] for i, (_, decision) in prepared.items() if _wanted(decision)]
     spare = max(1, threads // max(1, len(groups)))  # threads for each group: fewer objects than threads share them
 
-    def work(group: list[int]) -> list[tuple[int, Window]]:
-        rect = union([regions[i] for i in group])
-        members = [_member(image, instances, i, regions[i], rect, params) for i in group]
-        for i, member in zip(group, members, strict=True):
-            made[i] = member.decision
-        return _refine_group(image, members, group, rect, spare)
+    def work(group: list[int]) -> list[Window | None]:
+        unaries = [prepared[i][0] for i in group]
+        return solve(image, unaries, threads=spare)
 
     # The largest first, so that no thread is left alone with it at the end.
-    order = sorted(groups, key=lambda group: -sum(regions[i].area for i in group))
-    for refined in _map(work, order, threads):
-        for i, window in refined:
-            windows[i] = window
-    if decisions is not None:
-        decisions[:] = made
-    return instances.with_windows(windows)
+    order = sorted(groups, key=lambda group: -sum(prepared[i][0].rect.area for i in group))
+    windows = list(instances.windows)
+    for group, made in zip(order, _map(work, order, threads), strict=True):
+        for i, window in zip(group, made, strict=True):
+            if window is not None:  # else the CRF erased it: a coarse mask is better than none
+                windows[i] = window
+    decisions = [prepared[i][1] if i in prepared else None for i in range(len(instances))]
+    return instances.with_windows(windows), decisions
+
+
+def _prepare(view: InstanceView, params: Params) -> tuple[Unary, Decision | None]:
+    """The unary of an instance, and what learnt parameters decide."""
+    return (view.unary(params), None) if isinstance(params, CRFParams) else params.decide(view)
+
+
+def _wanted(decision: Decision | None) -> bool:
+    return decision is None or decision.refined
 
 
 def explain(
-    image: NDArray[np.uint8], masks: Any, params: LearnedParams | None = None, *, threads: int | None = None
+    image: NDArray[np.uint8],
+    masks: Any = None,
+    params: LearnedParams | None = None,
+    *,
+    boxes: ArrayLike | None = None,
+    threads: int | None = None,
 ) -> list[Decision | None]:
-    """What `refine` does with each mask and why, without refining.
+    """What `refine` decides for each mask and why, without running the CRF.
 
     Args:
-        image, masks: as for `refine`.
+        image, masks, boxes: as for `refine`.
         params: learnt ones; by default those that ship.
         threads: by default one per processor.
 
     Returns:
-        One decision per mask, in order: ``.setting`` is None where it is left alone, ``.reason`` says why. None for an
-        empty mask.
+        One decision per mask, in order; None for an empty mask.
 
     Raises:
         ShapeError, ValueRangeError: as for `refine`.
@@ -149,22 +179,22 @@ def explain(
     chosen = checked_params(params)
     if not isinstance(chosen, LearnedParams):
         raise ParamsError("only learnt parameters decide; CRFParams refine every mask in the same way")
-    masks = as_instances(masks, (image.shape[0], image.shape[1]))
-    _check_size(image, masks)
+    size = image.shape[0], image.shape[1]
+    found = as_instances(masks, size) if boxes is None else from_boxes(boxes, size)
+    _check_size(image, found)
 
     def decide(i: int) -> Decision | None:
-        if not masks.windows[i].mask.any():
+        if not found.windows[i].mask.any():
             return None
-        region = region_of(masks, i, chosen.context, chosen.context_min)
-        return _member(image, masks, i, region, union([region]), chosen).decision
+        return chosen.decide(InstanceView.of(image, found, i, boxes is not None))[1]
 
-    return list(_map(decide, range(len(masks)), _count(threads)))
+    return _map(decide, range(len(found)), _count(threads))
 
 
 def refine_each(
     image: NDArray[np.uint8], instances: Instances, settings: Sequence[CRFParams], *, reuse: bool = True
 ) -> list[Instances]:
-    """`refine_instances` with each of several parameters, on one thread.
+    """`refine_instances` with each of several fixed settings, on one thread.
 
     Those that agree in `LATTICE_PARAMS` share each instance's lattice: eight settings that differ in their weights
     took 1.5 times less than on lattices of their own (CPU time, 14 people of Penn-Fudan).
@@ -184,15 +214,11 @@ def refine_each(
     _check_size(image, instances)
     refined = [list(instances.windows) for _ in settings]
     for i, window in enumerate(instances.windows):
-        lattices: dict[tuple[Any, ...], Bilateral] = {}
-        for params, windows in zip(settings, refined, strict=True):
-            if window.mask.any():
-                region = region_of(instances, i, params.context, params.context_min)
-                known = lattices if reuse else None
-                rect = union([region])
-                member = _member(image, instances, i, region, rect, params)
-                for _, changed in _refine_group(image, [member], [i], rect, 1, known):
-                    windows[i] = changed
+        if window.mask.any():
+            view, lattices = InstanceView.of(image, instances, i), Lattices()
+            for params, windows in zip(settings, refined, strict=True):
+                (made,) = solve(image, [view.unary(params)], lattices=lattices if reuse else None)
+                windows[i] = window if made is None else made
     return [instances.with_windows(windows) for windows in refined]
 
 
@@ -205,20 +231,19 @@ def instance_crf(
         image: uint8 (H, W, 3) RGB.
         instances: of this image.
         i: number of an instance whose mask is not empty.
-        params: of the refinement; where learnt ones would leave the mask alone, the CRF of their first setting.
+        params: of the refinement; where learnt ones leave the mask alone, the CRF that they would have run.
 
     Returns:
-        The CRF of the instance's region, label 0 the background and 1 the instance, and the region's first row and
-        column in the image.
+        The CRF of the instance's rectangle, label 0 the background and 1 the instance, and the rectangle's first row
+        and column in the image.
 
     Raises:
         ShapeError: instances of another image size.
     """
     _check_size(image, instances)
-    r = region_of(instances, i, params.context, params.context_min)
-    member = _member(image, instances, i, r, union([r]), params)
-    kernels = _kernels(image[r.y0 : r.y1, r.x0 : r.x1], r.scale, member.params)
-    return DenseCRF(unary_energies(member.odds[None]), kernels), (r.y0, r.x0)
+    unary, _ = _prepare(InstanceView.of(image, instances, i), params)
+    found = kernels(image, unary.rect, unary.scale, unary.params)
+    return DenseCRF(unary_energies(unary.odds[None]), found), (unary.rect.y0, unary.rect.x0)
 
 
 def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
@@ -230,158 +255,6 @@ def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Member:
-    """An instance of a group: the log-odds of its unary over the group's rectangle, and the settings it asks for."""
-
-    odds: NDArray[np.float32]
-    params: CRFParams
-    scale: float
-    decision: Decision | None
-
-    @property
-    def kept(self) -> bool:
-        return self.decision is not None and self.decision.setting is None
-
-
-def _member(
-    image: NDArray[np.uint8], instances: Instances, i: int, region: Region, rect: Rect, params: Params
-) -> _Member:
-    window = instances.windows[i]
-    if isinstance(params, CRFParams):
-        probabilities = _softened(window, rect, params)
-        return _Member(log_odds(probabilities, params.confidence), params, region.scale, None)
-    base = params.settings[0].params
-    own = union([region])
-    probabilities = _softened(window, own, base)
-    decision = params.decide(
-        image[own[0] : own[2], own[1] : own[3]],
-        probabilities,
-        scale=region.scale,
-        score=float(instances.scores[i]),
-        category=int(instances.category_ids[i]),
-        binary=is_binary(window.probabilities),
-    )
-    chosen = base if decision.setting is None else decision.setting.params
-    odds = decision.odds if decision.odds is not None else log_odds(probabilities, chosen.confidence)
-    if own != rect:
-        around = np.full((rect[2] - rect[0], rect[3] - rect[1]), odds.min(), np.float32)
-        around[own[0] - rect[0] : own[2] - rect[0], own[1] - rect[1] : own[3] - rect[1]] = odds
-        odds = around
-    return _Member(odds, chosen, region.scale, replace(decision, odds=None))
-
-
-def try_settings(
-    image: NDArray[np.uint8], instances: Instances, i: int, params: LearnedParams
-) -> tuple[NDArray[np.float32], list[Window]]:
-    """What every setting would make of an instance, whatever the rules say; for learning them.
-
-    Returns:
-        The instance's features, and a window per setting; its own where a setting erases the mask.
-    """
-    window = instances.windows[i]
-    region = region_of(instances, i, params.context, params.context_min)
-    rect = union([region])
-    seen = params.observe(
-        image[rect[0] : rect[2], rect[1] : rect[3]],
-        _softened(window, rect, params.settings[0].params),
-        scale=region.scale,
-        score=float(instances.scores[i]),
-        binary=is_binary(window.probabilities),
-    )
-    made = []
-    lattices: dict[tuple[Any, ...], Bilateral] = {}
-    for setting in params.settings:
-        member = _Member(seen.unary(setting), setting.params, region.scale, None)
-        refined = _refine_group(image, [member], [i], rect, 1, lattices)
-        made.append(refined[0][1] if refined else window)
-    return seen.features, made
-
-
-def _refine_group(
-    image: NDArray[np.uint8],
-    members: list[_Member],
-    group: list[int],
-    rect: Rect,
-    threads: int,
-    lattices: dict[tuple[Any, ...], Bilateral] | None = None,
-) -> list[tuple[int, Window]]:
-    """One CRF over the group's rectangle, with the background and every instance as labels.
-
-    A group has one CRF: its settings are those of its largest member that is not left alone.
-    """
-    if len(group) == 1 and members[0].kept:
-        return []
-    leader = max(members, key=lambda member: (not member.kept, member.scale))
-    y0, x0, y1, x1 = rect
-    kernels: list[Bilateral | Gaussian] = []
-    if leader.params.iterations:
-        scale = float(np.mean([member.scale for member in members]))
-        kernels = _kernels(image[y0:y1, x0:x1], scale, leader.params, lattices)
-    if len(group) == 1:
-        probabilities = two_label_marginals(members[0].odds, kernels, leader.params.iterations, threads=threads)[None]
-    else:
-        crf = DenseCRF(unary_energies(np.stack([member.odds for member in members])), kernels)
-        probabilities = _against_rivals(crf.run(leader.params.iterations, threads=threads).marginals)
-    refined = []
-    for i, probability in zip(group, probabilities, strict=True):
-        window = Window(np.clip(probability, 0, 1), y0, x0)
-        if window.mask.any():  # else the CRF erased it: a coarse mask is better than none
-            refined.append((i, window))
-    return refined
-
-
-def _softened(window: Window, rect: Rect, params: CRFParams) -> NDArray[np.float32]:
-    """Probabilities of an instance over a rectangle that contains its window, softened as its kind needs."""
-    y0, x0, y1, x1 = rect
-    probabilities = np.zeros((y1 - y0, x1 - x0), np.float32)
-    probabilities[window.y - y0 : window.y - y0 + window.height, window.x - x0 : window.x - x0 + window.width] = (
-        window.probabilities
-    )
-    factor = params.smoothing if is_binary(window.probabilities) else params.smoothing_soft
-    return soften(probabilities, factor)
-
-
-def _kernels(
-    image: NDArray[np.uint8],
-    scale: float,
-    params: CRFParams,
-    lattices: dict[tuple[Any, ...], Bilateral] | None = None,
-) -> list[Bilateral | Gaussian]:
-    """The two kernels of the paper; theta_alpha follows the object's size where the parameters say so.
-
-    `lattices` holds the region's kernels by `LATTICE_PARAMS`: what is there is used again, what is not is added.
-    """
-    options: dict[str, Any] = {"normalization": params.normalization, "self_term": params.self_term}
-    kernels: list[Bilateral | Gaussian] = []
-    if params.bilateral_weight > 0:
-        key = tuple(getattr(params, name) for name in LATTICE_PARAMS)
-        known = lattices.get(key) if lattices is not None else None
-        if known is not None:
-            kernels.append(known.reweighted(params.bilateral_weight, **options))
-        else:
-            theta_alpha = params.theta_alpha * (scale if params.theta_alpha_scale == "instance" else 1.0)
-            colours = rgb_to_lab(image) if params.colour == "lab" else image
-            kernels.append(Bilateral(colours, theta_alpha, params.theta_beta, params.bilateral_weight, **options))
-            if lattices is not None:
-                lattices[key] = cast(Bilateral, kernels[0])
-    if params.smoothness_weight > 0:
-        kernels.append(Gaussian(params.theta_gamma, params.smoothness_weight, **options))
-    return kernels
-
-
-def _against_rivals(marginals: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each object's probability against its strongest rival: above one half exactly where its label is the argmax.
-
-    A pixel that three labels share has no marginal above one half, and would belong to nobody although one of them
-    leads. With one object this would be its marginal.
-    """
-    ranked = np.sort(marginals, axis=0)
-    best, second = ranked[-1], ranked[-2]
-    rival = np.where(marginals[1:] == best, second, best)
-    return marginals[1:] / np.maximum(marginals[1:] + rival, np.finfo(np.float32).tiny)
-
-
 def _count(threads: int | None) -> int:
     """How many threads: one per processor for None."""
     if threads is not None and threads < 1:
@@ -389,9 +262,13 @@ def _count(threads: int | None) -> int:
     return threads or cpu_count() or 1
 
 
-def _map(work: Callable[[S], T], items: Sequence[S], threads: int) -> Iterable[T]:
+def _map(work: Callable[[S], T], items: Sequence[S], threads: int) -> list[T]:
     count = min(threads, len(items))
     if count <= 1:
         return [work(item) for item in items]
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, items))
+        try:
+            return list(pool.map(work, items))
+        except BaseException:  # an interruption waits for what is being worked on, and for nothing else
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,28 +1,25 @@
-"""The unary network: a photo's window and a mask in, the log-odds of a better mask out (ONNX Runtime)."""
+"""The mask network: a crop of an image and a prompt in, log-odds of the object out (ONNX Runtime)."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from crispmask.errors import ModelError
-from crispmask.refinement.unary import log_odds
+from crispmask.refinement.unary import sigmoid
 from crispmask.runtime import onnx_runtime
 
-FORMAT = "crispmask-unary-1"
-CONFIDENCE = 0.97
-"""Probabilities are clipped to [1 - CONFIDENCE, CONFIDENCE] before the network sees their log-odds."""
+FORMAT = "crispmask-network-2"
 
 
-class UnaryNetwork:
-    """Corrects masks inside their windows.
+class MaskNetwork:
+    """The class-agnostic network that corrects masks and makes masks from boxes and scribbles.
 
     Args:
-        content: the ONNX file that `crispmask learn` wrote.
+        content: the ONNX file: ``rgb`` float32 (N, 3, S, S) in [0, 1] and ``prompt`` float32 (N, 1, S, S) in [0, 1] in,
+            ``odds`` float32 (N, 1, S, S) out.
 
     Raises:
         ModelError: another file.
@@ -31,61 +28,37 @@ class UnaryNetwork:
     def __init__(self, content: bytes) -> None:
         onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the instances of a photo are what is spread over threads
+        options.intra_op_num_threads = 1  # the instances of an image are what is spread over threads
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             facts = self._session.get_modelmeta().custom_metadata_map
-            self.side = int(json.loads(facts["side"]))
-            if facts["format"] != json.dumps(FORMAT) or self.side < 16:
+            if facts["format"] != json.dumps(FORMAT):
                 raise ValueError(facts["format"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ModelError(f"the unary network is not one that crispmask learn wrote: {error}") from None
+            raise ModelError(f"the mask network is not one that crispmask learn wrote: {error}") from None
 
-    def __call__(
-        self, image: NDArray[np.uint8], probabilities: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-        """Correct a mask.
+    def __call__(self, image: NDArray[np.uint8], prompt: NDArray[np.float32], passes: int = 1) -> NDArray[np.float32]:
+        """Log-odds of the object, float32 (S, S).
 
         Args:
-            image: uint8 (h, w, 3) RGB, the window's pixels.
-            probabilities: float32 (h, w) in [0, 1], the mask's.
-
-        Returns:
-            Log-odds of the better mask, float32 (h, w); and as the network saw them on its grid of S x S cells: the
-            photo uint8 (S, S, 3), the mask and the better mask float32 (S, S) in [0, 1].
+            image: uint8 (S, S, 3) RGB, the crop.
+            prompt: float32 (S, S) in [0, 1], what is known of the object.
+            passes: how often the network runs; each further pass takes the answer before it as its prompt.
 
         Raises:
             ModelError: a network that fails.
         """
-        height, width = probabilities.shape
-        inputs = network_inputs(image, probabilities, self.side)
+        rgb = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        odds = self._run(rgb, prompt)
+        for _ in range(passes - 1):
+            odds = self._run(rgb, sigmoid(odds))
+        return odds
+
+    def _run(self, rgb: NDArray[np.float32], prompt: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
-            (correction,) = self._session.run(["correction"], inputs)
+            (answer,) = self._session.run(["odds"], {"rgb": rgb, "prompt": prompt[None, None]})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise ModelError(f"the unary network failed: {error}") from None
-        correction, mask = correction.reshape(self.side, self.side), inputs["probability"][0, 0]
-        odds = log_odds(probabilities, CONFIDENCE) + resized(correction, (width, height))
-        better = 1 / (1 + np.exp(-(log_odds(mask, CONFIDENCE) + correction)))
-        return odds, inputs["image"][0].transpose(1, 2, 0).astype(np.uint8), mask, better
-
-
-def network_inputs(
-    image: NDArray[np.uint8], probabilities: NDArray[np.float32], side: int
-) -> dict[str, NDArray[np.float32]]:
-    """What the network takes, by name: ``image`` (1, 3, S, S), ``probability`` (1, 1, S, S) and ``size`` (1,)."""
-    height, width = probabilities.shape
-    small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR), np.float32)
-    mask = np.clip(resized(probabilities, (side, side)), 0, 1)
-    size = np.array([np.sqrt(height * width)], np.float32)
-    return {
-        "image": np.ascontiguousarray(small.transpose(2, 0, 1))[None],
-        "probability": mask[None, None],
-        "size": size,
-    }
-
-
-def resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bilinear, smoothed where it shrinks; `size` is (width, height)."""
-    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)
+            raise ModelError(f"the mask network failed: {error}") from None
+        odds: NDArray[np.float32] = answer[0, 0]
+        return odds

@@ -1,12 +1,43 @@
-"""Mask to probability to energy: the unary term of the CRF."""
+"""Mask to probability to log-odds: the unary term of the CRF."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.params import CRFParams
+from crispmask.refinement.windows import Rect, resized
+
 # Standard deviations after which the Gaussian is cut: 1 % of it lies beyond.
 _TRUNCATE = 2.6
+
+
+@dataclass(frozen=True, eq=False)
+class Unary:
+    """The unary term of one instance, and the setting of the CRF that goes with it.
+
+    Attributes:
+        odds: float32 (h, w), log-odds of foreground over `rect`, at its own resolution or a lower one.
+        rect: where in the image.
+        scale: size of the object: square root of its box's area, pixels of the image.
+        params: of the CRF.
+    """
+
+    odds: NDArray[np.float32]
+    rect: Rect
+    scale: float
+    params: CRFParams
+
+    def over(self, rect: Rect) -> NDArray[np.float32]:
+        """The log-odds over a rectangle that contains this one, at its `grid`; outside, the lowest that there are."""
+        if rect == self.rect:
+            return self.odds
+        full = np.full(rect.shape, self.odds.min(), np.float32)
+        y, x, (height, width) = self.rect.y0 - rect.y0, self.rect.x0 - rect.x0, self.rect.shape
+        full[y : y + height, x : x + width] = resized(self.odds, self.rect.shape)
+        return resized(full, rect.grid)
 
 
 def is_binary(probabilities: NDArray[np.float32]) -> bool:
@@ -17,8 +48,8 @@ def is_binary(probabilities: NDArray[np.float32]) -> bool:
 def soften(probabilities: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     """Smooth a mask with a Gaussian whose width adapts to the mask's size.
 
-    A binary mask becomes sure in its middle and open at its edge, over a band that is as wide as the error that
-    detectors of 28x28 cells make on an object of this size.
+    The probabilities of a binary mask become near one inside, near zero outside, and undecided in a band along the
+    edge that is as wide as the error that detectors of 28x28 cells make on an object of this size.
 
     Args:
         probabilities: float32 (h, w) in [0, 1].
@@ -47,6 +78,12 @@ def log_odds(probabilities: NDArray[np.float32], confidence: float) -> NDArray[n
     """
     p = np.clip(probabilities, np.float32(1 - confidence), np.float32(confidence))
     return np.log(p / (1 - p))
+
+
+def sigmoid(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probability that has these log-odds: float32 of the same shape, in [0, 1]."""
+    half = np.tanh(0.5 * log_odds)  # unlike 1 / (1 + exp(-x)), this never overflows
+    return np.asarray(0.5 + 0.5 * half, np.float32)
 
 
 def unary_energies(log_odds: NDArray[np.float32]) -> NDArray[np.float32]:

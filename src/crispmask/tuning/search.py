@@ -11,7 +11,7 @@ from typing import cast
 from crispmask.errors import DataError
 from crispmask.params import CRFParams
 from crispmask.refinement import Params, default_params
-from crispmask.refinement.masks import LATTICE_PARAMS
+from crispmask.refinement.solve import LATTICE_PARAMS
 from crispmask.tuning.space import Choice, Space, Values, check_space, grid_points, point_of
 from crispmask.tuning.study import Study, Trial
 from crispmask.tuning.task import Scores, TuningTask, batches

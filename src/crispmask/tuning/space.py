@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
-from crispmask.refinement.masks import LATTICE_PARAMS
+from crispmask.refinement.solve import LATTICE_PARAMS
 
 Values = dict[str, Any]
 """Values of the tuned parameters by name: a point of the search."""

@@ -178,7 +178,7 @@ class TuningTask:
             if isinstance(params, CRFParams):
                 sides.append(next(refined))
             else:
-                sides.append(before if params is None else refine_instances(image, before, params, threads=1))
+                sides.append(before if params is None else refine_instances(image, before, params, threads=1)[0])
         if self._average_precision:
             records = [self._detected.records[k] for k in numbers]
             return [

@@ -4,107 +4,77 @@ import numpy as np
 import pytest
 import torch
 
-from crispmask.errors import ModelError
-from crispmask.instances import Instances
-from crispmask.refinement.network import UnaryNetwork as OnnxNetwork
+from crispmask.errors import ModelError, ParamsError
 from crispmask.training.refiner import fit as module
-from crispmask.training.refiner.degrade import blur, degrade
-from crispmask.training.refiner.export import export_network
-from crispmask.training.refiner.fit import Batches, fit
-from crispmask.training.refiner.network import UnaryNetwork
-from crispmask.training.refiner.store import cut
+from crispmask.training.refiner.batches import Batches
+from crispmask.training.refiner.config import LearnConfig
+from crispmask.training.refiner.fit import fit
+from crispmask.training.refiner.network import MaskNetwork
+from crispmask.training.refiner.start import initial_network
+
+pytestmark = pytest.mark.usefixtures("small_crops")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def run(world, checkpoint, samples=10, **more):
+    batches = Batches(world.objects, LearnConfig(samples=samples, batch_size=2, learning_rate=1e-3))
+    return fit(initial_network("none", 0, None), batches, checkpoint, workers=0, **more)
 
 
-@pytest.fixture(scope="module")
-def crops():
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:80, :80]
-    made = []
-    for k in range(8):
-        truth = (y - 40) ** 2 + (x - 38 - k / 2) ** 2 < (15 + k) ** 2
-        image = np.where(truth[..., None], (210, 180, 60), (40, 60, 120)) + rng.normal(0, 8, (80, 80, 3))
-        one = Instances.from_masks(truth)
-        made.append(cut(np.clip(image, 0, 255).astype(np.uint8), one.windows[0], one.boxes[0], k))
-    return made
+def weights(network: MaskNetwork) -> list[bytes]:
+    return [value.numpy().tobytes() for value in network.state_dict().values()]
 
 
-def small(crops, checkpoint, steps=4, **more):
-    return fit(crops, checkpoint, steps=steps, batch_size=2, side=32, **more)
-
-
-def test_a_resumed_run_has_the_weights_of_an_undisturbed_one(crops, tmp_path, monkeypatch):
+def test_a_resumed_run_has_the_weights_of_an_undisturbed_one(world, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
-    whole = small(crops, tmp_path / "a.pt").learnt()
+    whole, steps = run(world, tmp_path / "a.pt")
 
-    def stop(step: int, value: float) -> None:
-        if step == 3:
+    def stop(step) -> None:
+        if step.step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        small(crops, tmp_path / "b.pt", on_step=stop)
-    resumed = small(crops, tmp_path / "b.pt").learnt()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    with pytest.raises(ModelError, match="other settings"):
-        small(crops, tmp_path / "b.pt", steps=5)
+        run(world, tmp_path / "b.pt", on_step=stop)
+    resumed, again = run(world, tmp_path / "b.pt")
+    assert weights(whole) == weights(resumed)
+    assert [one.loss for one in steps] == [one.loss for one in again]
+    assert [one.step for one in again] == [1, 2, 3, 4, 5]
 
 
-def test_training_lowers_the_loss(crops):
-    seen = []
-    small(crops, None, steps=24, learning_rate=5e-3, on_step=lambda step, value: seen.append(value))
-    assert np.mean(seen[-8:]) < np.mean(seen[:8])
+def test_two_runs_are_the_same(world, tmp_path):
+    assert weights(run(world, tmp_path / "a.pt", 4)[0]) == weights(run(world, tmp_path / "b.pt", 4)[0])
 
 
-def test_the_exported_file_computes_the_same(crops):
-    torch.manual_seed(0)
-    network = UnaryNetwork().eval()
-    torch.nn.init.normal_(network.out.weight, std=0.05)
-    exported = OnnxNetwork(export_network(network, 32))
-    mask = crops[0].truth.astype(np.float32) / 255
-    odds, _, grid, better = exported(crops[0].image, mask)
-    assert odds.shape == mask.shape
-    assert grid.shape == better.shape == (32, 32)
-    again = exported(crops[0].image, mask)
-    assert np.array_equal(odds, again[0])
+def test_training_lowers_the_loss(world, tmp_path):
+    _, steps = run(world, tmp_path / "a.pt", 48)
+    assert np.mean([one.loss for one in steps[-6:]]) < np.mean([one.loss for one in steps[:6]])
 
 
-def test_another_file_is_no_network():
-    with pytest.raises(ModelError, match="crispmask learn"):
-        OnnxNetwork(b"no model")
+def test_at_first_the_answer_is_the_prompt():
+    network = initial_network("none", 0, None).eval()
+    prompt = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        odds = network(torch.rand(1, 3, 64, 64), prompt)
+    assert torch.equal(odds > 0, prompt > 0.5)
 
 
-def test_samples_hold_what_was_cut(crops):
-    image, probability, sizes, truth = Batches(crops, 32, 0.2, 8).draw(6, (0, 1))
-    assert image.shape == (6, 3, 32, 32)
-    assert probability.shape == truth.shape == (6, 1, 32, 32)
-    assert 0 <= probability.min() <= probability.max() <= 1
-    bright = image[:, 0] > image[:, 2]  # the disc is yellow, the ground blue
-    assert ((bright == (truth[:, 0] > 0.5)).float().mean((1, 2)) > 0.9).all()
-    assert ((sizes > 30) & (sizes < 81)).all()
+def test_a_damaged_checkpoint(world, tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="remove it"):
+        run(world, tmp_path / "a.pt")
 
 
-def test_degraded_masks_are_worse_and_still_the_same_object(crops):
-    truth = torch.from_numpy(np.stack([c.truth for c in crops] * 8)).float()[:, None] / 255
-    masks, binary = degrade(truth, torch.Generator().manual_seed(0))
-    hard, exact = masks > 0.5, truth > 0.5
-    ious = (hard & exact).sum((1, 2, 3)) / (hard | exact).sum((1, 2, 3))
-    assert 0.6 < ious.mean() < 0.97
-    assert (masks[binary] == hard[binary].float()).all()
-    assert 0 < binary.sum() < len(binary)
+def test_a_device_that_there_is_not(world, tmp_path):
+    with pytest.raises(ParamsError, match="'teapot'"):
+        run(world, tmp_path / "a.pt", device="teapot")
 
 
-def test_blur_is_a_gaussian_of_the_given_width():
-    point = torch.zeros(2, 1, 41, 41)
-    point[:, :, 20, 20] = 1
-    sigma = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
-    spread = blur(point, sigma)
-    offsets = torch.arange(41) - 20.0
-    variance = (spread.sum(3)[:, 0] * offsets**2).sum(1) / spread.sum((1, 2, 3))
-    assert torch.allclose(variance.sqrt(), torch.tensor([1.0, 3.0]), rtol=0.02)
+def test_the_loss_counts_the_edge_most():
+    truth = torch.zeros(1, 1, 64, 64)
+    truth[..., 16:48, 16:48] = 1
+    exact = 8 * truth - 4
+    coarse = 8 * truth[..., ::4, ::4] - 4
+    at_edge, far = exact.clone(), exact.clone()
+    at_edge[..., 14:16, 20:40] = 4
+    far[..., 2:4, 20:40] = 4
+    best, worse, bad = (module.loss(odds, coarse, truth).item() for odds in (exact, far, at_edge))
+    assert best < worse < bad

@@ -7,7 +7,7 @@ import pytest
 
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
-from crispmask.refinement import refine_instances
+from crispmask.refinement import refine
 from crispmask.tuning.convergence.sheet import contact_sheet
 from crispmask.tuning.convergence.summary import Course, settling, write_iterations, write_objects
 from crispmask.tuning.convergence.trace import Trace, trace_image, trace_instance
@@ -29,7 +29,7 @@ def test_the_masks_are_those_of_shorter_refinements(scene, params):
     trace = trace_instance(image, instances, 0, params, 6)
     for t in (0, 1, 3, 6):
         settings = CRFParams.from_dict({**params.as_dict(), "iterations": t})
-        refined = refine_instances(image, instances, settings).mask(0)
+        refined = refine(image, instances, settings).mask(0)
         full = np.zeros(instances.image_size, bool)
         full[trace.window(t).slices] = trace.masks[t]
         assert (full == refined).all()

@@ -1,1 +1,1 @@
-"""What `crispmask learn` does: gathers masks, trains the mask network, fits rules (extra ``torch``)."""
+"""What `crispmask learn` does: trains the mask network, tunes the CRF behind it, fits the gate (extra ``torch``)."""

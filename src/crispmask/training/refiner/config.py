@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from crispmask.errors import ParamsError
 from crispmask.params import check_limits
+
+PRECISIONS = ("int8", "float16")
 
 # Lowest and highest value of each number.
 _LIMITS = {
-    "steps": (1, 10**7),
+    "samples": (1, 10**9),
     "batch_size": (1, 4096),
     "learning_rate": (1e-7, 1),
-    "views": (0, 100),
-    "held_out": (2, 100),
-    "min_size": (1, 10**4),
-    "min_iou": (0.01, 0.99),
-    "min_score": (0, 1),
-    "category_min": (1, 10**9),
+    "detected": (0, 1),
+    "held_out": (0.01, 0.9),
+    "measured": (10, 10**6),
     "seed": (0, 2**31),
 }
 
@@ -27,36 +27,45 @@ class LearnConfig:
     """Everything that decides a run.
 
     Attributes:
-        network: learn a unary network (extra 'torch') rather than rules for the CRF alone.
-        steps: optimiser steps of each of the two networks: the one that is kept, and the one to learn the rules with.
-        batch_size: masks per step.
-        learning_rate: peak of the network's learning rate.
-        views: changed copies of each photo on which the detector is run besides the photo itself.
-        held_out: one photo in so many is kept from the network that the rules are learnt with.
-        min_size: objects below this square root of their box's area are left out, pixels.
-        min_iou: a detection and an object are a pair from this mask IoU on.
-        min_score: detections below it are left out.
-        category_min: classes with at least so many masks get rules of their own.
+        init: what the network starts from: 'shipped', the one that ships; 'imagenet', an EfficientNet-Lite0 that was
+            trained on ImageNet; 'none', random weights; or the ONNX file of an earlier run.
+        training: train the network; otherwise only the CRF's setting and the gate are learnt for it.
+        tuning: compare settings of the CRF; otherwise that of the parameters that ship stays.
+        samples: prompts that the network is trained on.
+        batch_size: prompts per step.
+        learning_rate: peak of the learning rate. The network that ships loses at higher ones: masks of a mask head on
+            Penn-Fudan, 83.0 IoU, become 92.6 with it, 92.1 after twenty steps at 5e-5, and 84.7 at 2e-4.
+        detected: share of the prompts that are masks of a detector, for objects that one found.
+        held_out: share of the images on which nothing is trained, to learn the CRF's setting and the gate on.
+        measured: annotated objects that these are learnt from, at most.
+        precision: of the exported network: 'float16' or 'int8'.
         seed: of everything that is drawn.
 
     Raises:
         ParamsError: a value outside its range.
     """
 
-    network: bool = True
-    steps: int = 2400
-    batch_size: int = 16
-    learning_rate: float = 2e-3
-    views: int = 1
-    held_out: int = 4
-    min_size: int = 14
-    min_iou: float = 0.35
-    min_score: float = 0.05
-    category_min: int = 300
+    init: str = "shipped"
+    training: bool = True
+    tuning: bool = True
+    samples: int = 4000
+    batch_size: int = 8
+    learning_rate: float = 5e-5
+    detected: float = 0.4
+    held_out: float = 0.15
+    measured: int = 240
+    precision: str = "float16"
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_limits(self, _LIMITS)
+        if self.precision not in PRECISIONS:
+            raise ParamsError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps: a batch that is begun counts."""
+        return -(-self.samples // self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping of names to values."""

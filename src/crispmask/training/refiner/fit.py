@@ -1,15 +1,12 @@
-"""Training the unary network on stored crops: minutes on two cores, and the same weights after an interruption.
-
-Several networks can be trained at once, each in a thread of its own: nothing here draws from torch's global random
-state but the initial weights, which are made one network at a time.
-"""
+"""Training the mask network: the loss, the loop, and a checkpoint from which the CPU goes on bit for bit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,181 +14,178 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crispmask.errors import ModelError
+from crispmask.errors import CrispmaskError, ModelError, ParamsError
 from crispmask.files import replacing
-from crispmask.refinement.network import CONFIDENCE
-from crispmask.training.refiner.degrade import blur, degrade, displace, soften_binary
-from crispmask.training.refiner.network import UnaryNetwork
-from crispmask.training.refiner.store import Crop
+from crispmask.training.refiner.batches import Batches
+from crispmask.training.refiner.network import MaskNetwork
 
-WEIGHT_DECAY = 0.01
-AVERAGE = 0.999
-WARMUP = 100
-SAVE_EVERY = 250
-_INITIAL = Lock()
+SECOND_PASS = 0.25
+"""Share of the steps whose prompt is the network's own answer."""
+
+WARM_UP, LAST_RATE = 150, 0.004
+WEIGHT_DECAY, LARGEST_GRADIENT, MEAN = 0.01, 3.0, 0.998
+SAVE_EVERY = 100  # steps
 
 
-class Batches:
-    """Random samples of stored crops: cut, turned, recoloured, and their masks made worse.
+@dataclass(frozen=True)
+class Step:
+    """What a step of the training told.
 
-    Args:
-        crops: what is drawn from, by their weights.
-        side: pixels of a sample.
-        context, context_min: the margin around a box, as in `CRFParams`.
+    Attributes:
+        step: its number, from 1.
+        loss: of the batch.
+        before, after: mean IoU of the prompts, and of the answers.
+        seconds: since this process began to train.
     """
 
-    def __init__(self, crops: Sequence[Crop], side: int, context: float, context_min: float) -> None:
-        self.crops, self.side, self.context, self.context_min = crops, side, context, context_min
-        weights = np.array([crop.weight for crop in crops], np.float64)
-        self._chances = weights / weights.sum()
-
-    def draw(self, size: int, seed: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Photos (B, 3, S, S) in 0..255, probabilities (B, 1, S, S), sizes (B,) and truths (B, 1, S, S)."""
-        rng = np.random.default_rng(seed)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        chosen = [self.crops[i] for i in rng.choice(len(self.crops), size, p=self._chances)]
-        placed = [self._place(crop, rng) for crop in chosen]
-        theta = torch.tensor(np.array([p[0] for p in placed]), dtype=torch.float32)
-        sizes = torch.tensor([p[1] for p in placed], dtype=torch.float32)
-        layers = [
-            np.concatenate([c.image, c.truth[..., None], (c.truth if c.mask is None else c.mask)[..., None]], 2)
-            for c in chosen
-        ]
-        stack = torch.from_numpy(np.stack(layers)).permute(0, 3, 1, 2).float()
-        grid = F.affine_grid(theta, [size, 5, self.side, self.side], align_corners=False)
-        stack = F.grid_sample(stack, grid, padding_mode="border", align_corners=False)
-        image, truth, mask = stack[:, :3], stack[:, 3:4] / 255, stack[:, 4:] / 255
-        made, made_binary = degrade(truth, generator)
-        given = torch.tensor([c.mask is not None for c in chosen])
-        # Results that others wrote down have lost their probabilities.
-        hard = torch.tensor([not c.soft or rng.random() < 0.25 for c in chosen])
-        # A given mask is sometimes moved a little, so that there are more of its kind than were found.
-        amount = 0.02 * torch.rand((size, 1, 1, 1), generator=generator)
-        amount = amount * (torch.rand((size, 1, 1, 1), generator=generator) < 0.5)
-        mask = displace(mask, amount, generator)
-        mask = torch.where(hard.view(-1, 1, 1, 1), (mask > 0.5).float(), mask)
-        mask = torch.where(given.view(-1, 1, 1, 1), mask, made)
-        probability = soften_binary(mask, torch.where(given, hard, made_binary)).clamp(0, 1)
-        return _recoloured(image, generator), probability, sizes, truth
-
-    def _place(self, crop: Crop, rng: np.random.Generator) -> tuple[list[list[float]], float]:
-        """Affine map from a sample to its place in the stored crop, and the size of its window in the photo."""
-        x0, y0, x1, y1 = crop.box
-        w, h = x1 - x0, y1 - y0
-        jitter = rng.normal(0, 0.03, 4) * (w, h, w, h)
-        x0, y0, x1, y1 = (float(v) for v in crop.box + jitter)
-        spread = rng.uniform(0.7, 1.4)
-        mx, my = (max(spread * self.context * side, self.context_min) for side in (w, h))
-        left, top = max(0.0, x0 - mx), max(0.0, y0 - my)
-        right, bottom = min(crop.image_size[1], x1 + mx), min(crop.image_size[0], y1 + my)
-        rect_w, rect_h = crop.rect[2] - crop.rect[0], crop.rect[3] - crop.rect[1]
-        sx, sy = (right - left) / rect_w, (bottom - top) / rect_h
-        cx = ((left + right) / 2 - crop.rect[0]) / rect_w * 2 - 1
-        cy = ((top + bottom) / 2 - crop.rect[1]) / rect_h * 2 - 1
-        flip = -1.0 if rng.random() < 0.5 else 1.0
-        return [[flip * sx, 0.0, cx], [0.0, sy, cy]], math.sqrt(max(1.0, (right - left) * (bottom - top)))
-
-
-def _recoloured(image: Tensor, draw: torch.Generator) -> Tensor:
-    """Other brightness, contrast, saturation and white, and some noise."""
-    n = len(image)
-
-    def around_one(spread: float, channels: int = 1) -> Tensor:
-        return torch.exp(spread * torch.randn((n, channels, 1, 1), generator=draw))
-
-    grey = image.mean(1, keepdim=True)
-    image = grey + (image - grey) * around_one(0.25)
-    mean = image.mean((1, 2, 3), keepdim=True)
-    image = (mean + (image - mean) * around_one(0.15)) * around_one(0.15) * around_one(0.06, 3)
-    noise = torch.randn(image.shape, generator=draw) * 6 * torch.rand((n, 1, 1, 1), generator=draw)
-    return (image + noise).clamp(0, 255)
-
-
-def loss(network: Any, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """Cross-entropy, more of it at the edge, and the overlap that is missing."""
-    image, probability, size, truth = batch
-    clipped = probability.clamp(1 - CONFIDENCE, CONFIDENCE)
-    odds = torch.log(clipped / (1 - clipped)) + network(image, probability, size)
-    edge = (truth - blur(truth, torch.full((len(truth), 1, 1, 1), 2.5))).abs()
-    weight = 1 + 8 * edge
-    entropy = (F.binary_cross_entropy_with_logits(odds, truth, reduction="none") * weight).sum() / weight.sum()
-    p = torch.sigmoid(odds)
-    both = (p * truth).sum((1, 2, 3))
-    jaccard = 1 - (both + 1) / ((p + truth).sum((1, 2, 3)) - both + 1)
-    return entropy + jaccard.mean()
+    step: int
+    loss: float
+    before: float
+    after: float
+    seconds: float
 
 
 def fit(
-    crops: Sequence[Crop],
-    checkpoint: Path | None,
+    network: MaskNetwork,
+    batches: Batches,
+    checkpoint: Path,
     *,
-    steps: int,
-    batch_size: int = 16,
-    side: int = 112,
-    learning_rate: float = 2e-3,
-    context: float = 0.2,
-    context_min: float = 8,
-    seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
-) -> UnaryNetwork:
-    """Train, or go on where the checkpoint stopped; the result is the moving average of the weights.
+    device: str = "cpu",
+    workers: int = 1,
+    on_step: Callable[[Step], None] | None = None,
+) -> tuple[MaskNetwork, list[Step]]:
+    """Train a network, or go on where the checkpoint stopped.
+
+    The rate rises for `WARM_UP` steps and falls along a cosine. On one device and number of threads the weights are
+    the same, bit for bit on the CPU, for any number of workers and of interruptions.
 
     Args:
-        crops: at least one.
-        checkpoint: written every `SAVE_EVERY` steps; None keeps no progress.
-        steps: of AdamW, with a warm-up and a cosine to zero.
-        batch_size, side, learning_rate, seed: of the training.
-        context, context_min: margin of the windows, as in `CRFParams`.
-        on_step: called after each step with its number (from 1) and its loss.
+        network: at step 0; trained in place.
+        batches: what it is trained on.
+        checkpoint: written every `SAVE_EVERY` steps.
+        device: of torch.
+        workers: processes that make batches; 0: this one.
+        on_step: called after each step.
+
+    Returns:
+        The network with the running mean of its weights, on the CPU, and all steps.
 
     Raises:
-        ModelError: a loss that diverged, or a checkpoint of another run.
+        ParamsError: a device that there is not.
+        ModelError: a loss that diverged, or a damaged checkpoint.
+        CrispmaskError: images that cannot be used.
     """
-    with _INITIAL:
-        torch.manual_seed(seed)
-        network = UnaryNetwork().train().to(memory_format=torch.channels_last)
-    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learnt, lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    average = {name: value.clone() for name, value in network.learnt().items()}
-    # Where the processor has it, a step takes two thirds of the time; elsewhere it would take longer.
-    half = any(getattr(torch.cpu, has, bool)() for has in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    facts = {
-        "steps": steps, "batch_size": batch_size, "side": side, "seed": seed, "crops": len(crops), "bfloat16": half,
-    }  # fmt: skip
-    step = 0
-    if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state["facts"] != facts:
-            raise ModelError(f"{checkpoint} belongs to a run with other settings: use another folder, or remove it")
-        network.load_state_dict(state["network"], strict=False)
+    kind = _checked(device)
+    network = network.to(device, memory_format=torch.channels_last).train()
+    config = batches.config
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY)
+    mean = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    steps: list[Step] = []
+    if checkpoint.exists():
+        state = _read(checkpoint, device)
+        network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        average, step = state["average"], state["step"]
-    batches = Batches(crops, side, context, context_min)
-    while step < steps:
-        rate = min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        mean, steps = state["mean"], [Step(*row) for row in state["steps"]]
+
+    def save() -> None:
+        content = {
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "mean": mean,
+            "steps": [tuple(vars(one).values()) for one in steps],
+        }
+        with replacing(checkpoint) as partial:
+            torch.save(content, partial)
+
+    half, total, begun = _bfloat16(kind), len(batches), time.monotonic()
+    for batch in batches.loader(len(steps), workers, pinned=kind == "cuda"):
+        if isinstance(batch, CrispmaskError):
+            raise batch
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * rate
-        batch = batches.draw(batch_size, (seed, step))
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            value = loss(network, batch)
-        if not torch.isfinite(value):
-            raise ModelError(f"the loss became {value.item()} at step {step}: try a lower learning rate")
+            group["lr"] = config.learning_rate * _rate(len(steps), total)
+        rgb, prompt, truth = (part.to(device, non_blocking=True) for part in batch)
+        second = np.random.default_rng((config.seed, len(steps), 1)).random() < SECOND_PASS
+        with torch.autocast(kind, torch.bfloat16, enabled=half):
+            if second:
+                with torch.no_grad():
+                    prompt = network(rgb, prompt)[0].float().sigmoid()
+            odds, coarse = network(rgb, prompt)
+        value = loss(odds, coarse, truth)
+        told = torch.stack([value.detach(), mean_iou(prompt, truth), mean_iou(odds.detach().sigmoid(), truth)]).tolist()
+        if not math.isfinite(told[0]):
+            raise ModelError(f"the loss became {told[0]} at step {len(steps)}: give a lower --learning-rate")
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimizer.step()
-        step += 1
-        decay = min(AVERAGE, step / (step + 10))
-        for name, parameter in network.learnt().items():
-            average[name].lerp_(parameter, 1 - decay)
+        steps.append(Step(len(steps) + 1, told[0], told[1], told[2], time.monotonic() - begun))
+        keep = min(MEAN, (1 + len(steps)) / (10 + len(steps)))
+        with torch.no_grad():
+            for name, weights in network.state_dict().items():
+                mean[name].lerp_(weights, 1 - keep)
+        if len(steps) % SAVE_EVERY == 0 or len(steps) == total:
+            save()
         if on_step:
-            on_step(step, value.item())
-        if checkpoint is not None and (step % SAVE_EVERY == 0 or step == steps):
-            content = {
-                "facts": facts, "step": step, "network": network.learnt(), "average": average,
-                "optimizer": optimizer.state_dict(),
-            }  # fmt: skip
-            with replacing(checkpoint) as partial:
-                torch.save(content, partial)
-    network.load_state_dict(average, strict=False)
-    return network.eval()
+            on_step(steps[-1])
+    network.load_state_dict(mean)
+    return network.eval().to("cpu", memory_format=torch.contiguous_format), steps
+
+
+def loss(odds: Tensor, coarse: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy, three times as much at the edge; soft IoU; cross entropy at a quarter of the resolution.
+
+    Args:
+        odds: (B, 1, S, S) log-odds.
+        coarse: (B, 1, S / 4, S / 4) log-odds.
+        truth: (B, 1, S, S) in [0, 1].
+    """
+    odds, coarse = odds.float(), coarse.float()
+    width = 2 * round(truth.shape[-1] * 6 / 256) + 1
+    edge = F.max_pool2d(truth, width, 1, width // 2) + F.max_pool2d(-truth, width, 1, width // 2)
+    cross = (F.binary_cross_entropy_with_logits(odds, truth, reduction="none") * (1 + 2 * edge)).mean()
+    p = odds.sigmoid()
+    shared = (p * truth).sum((1, 2, 3))
+    iou = (shared + 1) / (p.sum((1, 2, 3)) + truth.sum((1, 2, 3)) - shared + 1)
+    low = F.binary_cross_entropy_with_logits(coarse, F.interpolate(truth, scale_factor=0.25, mode="area"))
+    return cross + 0.7 * (1 - iou.mean()) + 0.4 * low
+
+
+def mean_iou(p: Tensor, truth: Tensor) -> Tensor:
+    """Mean IoU of probabilities (B, 1, S, S) above one half with exact masks: a scalar."""
+    a, b = p > 0.5, truth > 0.5
+    return ((a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)).float().mean()
+
+
+def _rate(step: int, total: int) -> float:
+    rise = min(1.0, (step + 1) / min(WARM_UP, max(1, total // 10)))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / total)) + LAST_RATE
+
+
+def _checked(device: str) -> str:
+    """The device's type, or ParamsError."""
+    try:
+        kind = torch.device(device).type
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise ParamsError(f"torch cannot use the device {device!r}: {reason}; give --device cpu") from None
+    return kind
+
+
+def _bfloat16(kind: str) -> bool:
+    """Whether layers are computed in bfloat16: on a CPU only where its matrix units have it."""
+    if kind == "cpu":
+        return any(getattr(torch.cpu, has, bool)() for has in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _read(checkpoint: Path, device: str) -> dict[str, Any]:
+    from crispmask.detectors.networks import UNREADABLE
+
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        if set(state) != {"network", "optimizer", "mean", "steps"}:
+            raise ValueError("not a checkpoint of crispmask learn")
+    except (*UNREADABLE, ValueError):
+        raise ModelError(f"{checkpoint} is damaged: remove it, and the training begins anew") from None
+    return state

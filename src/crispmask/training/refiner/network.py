@@ -1,8 +1,9 @@
-"""The unary network in torch: a photo's window and a mask in, corrected log-odds of the mask out.
+"""The mask network: a crop of the image and a prompt in, log-odds of the object at the crop's resolution out.
 
-Its eyes are the first stages of EfficientNet-Lite2 with ImageNet's weights, which stay as they are: a few thousand
-objects teach where a mask is wrong, not what the world looks like. What is learnt is a small U-Net that compares mask
-and photo.
+Encoder: EfficientNet-Lite0 (Tan and Le, 2019; Lite: no squeeze-and-excitation, ReLU6) with the prompt as fourth input
+channel. Decoder: U-Net (Ronneberger et al., 2015) up to the crop's full resolution, where it sees the pixels and the
+prompt once more. The answer is added to the prompt's own log-odds. Batch norm is folded into the
+convolutions: every layer is a convolution with a bias, and eight crops a step are enough to train it.
 """
 
 from __future__ import annotations
@@ -11,76 +12,109 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crispmask.refinement.network import CONFIDENCE
-from crispmask.training.detector.backbone import EfficientNetLiteFPN
+STRIDE = 32
+"""Sides of a crop are multiples of this."""
 
-_BLOCKS = 4  # of the stage of stride 16: those of 88 channels
-_EYES = (16, 24, 48, 88)  # channels at strides 2, 4, 8, 16
+PRIOR = 0.12
+"""The prompt's probability is clipped to [PRIOR, 1 - PRIOR] before its log-odds are added to the answer."""
+
+# Kernel, stride, expansion, channels, repeats.
+_BLOCKS = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
 
 
-class UnaryNetwork(nn.Module):
-    """Windows (B, 3, S, S) float32 RGB in 0..255, probabilities (B, 1, S, S) in [0, 1], sizes (B,) to (B, 1, S, S).
+class Block(nn.Module):
+    """Inverted residual: expand, filter each channel, project."""
 
-    S is a multiple of 16. Sizes are the square roots of the windows' areas in the photo's pixels. The result is what to
-    add to the log-odds of the probabilities, clipped to the confidence of `crispmask.refinement.network`.
+    def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = inside * expansion
+        self.expand = nn.Conv2d(inside, width, 1) if expansion > 1 else None
+        padding = 0 if stride == 2 else kernel // 2
+        self.depthwise = nn.Conv2d(width, width, kernel, stride, padding=padding, groups=width)
+        self.project = nn.Conv2d(width, outside, 1)
+        self.residual = stride == 1 and inside == outside
+        self.strided = stride == 2
+        whole = kernel - stride  # TensorFlow's 'same': an odd pixel of padding goes to the right and the bottom
+        self.padding = (whole // 2, whole - whole // 2) * 2
+        # On the CPU, gradients of these depthwise convolutions are several times slower in bfloat16.
+        self._whole = self.strided or kernel == 5
 
-    Args:
-        widths: channels of the U-Net at strides 2, 4, 8 and 16.
-        pretrained: start from ImageNet's weights; False leaves random ones (for loading a checkpoint).
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self._filter(y)))
+        return x + y if self.residual else y
+
+    def _filter(self, y: Tensor) -> Tensor:
+        if self.strided:
+            y = F.pad(y, self.padding)
+        if self._whole and y.is_cpu and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.depthwise(y.float())
+        return self.depthwise(y)
+
+
+class Up(nn.Module):
+    """Twice the resolution: the coarser map, and the encoder's map of this resolution."""
+
+    def __init__(self, below: int, beside: int, width: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(below, width, 1)
+        self.lateral = nn.Conv2d(beside, width, 1)
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
+        )
+
+    def forward(self, x: Tensor, beside: Tensor) -> Tensor:
+        x = F.interpolate(F.relu(self.reduce(x)), scale_factor=2, mode="bilinear", align_corners=False)
+        return self.mix(x + F.relu(self.lateral(beside)))
+
+
+class MaskNetwork(nn.Module):
+    """RGB (B, 3, S, S) and a prompt (B, 1, S, S), float32 in [0, 1], to log-odds (B, 1, S, S).
+
+    S is any multiple of `STRIDE`. While training it also returns log-odds at a quarter of S.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = (20, 32, 48, 64), *, pretrained: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        eyes = EfficientNetLiteFPN("lite2", 8, pretrained=pretrained, drop_rate=0.0)
-        self.stem = eyes.stem
-        self.stages = nn.ModuleList([*eyes.stages[:3], eyes.stages[3][:_BLOCKS]])
-        for module in (self.stem, self.stages):
-            module.requires_grad_(False).eval()
-        a, b, c, d = widths
-        seen = 4 * 5 + 1  # photo and mask at full resolution, folded into the channels of stride 2, and the size
-        self.in2 = _conv(_EYES[0] + seen, a)
-        self.down4, self.in4 = _conv(a, b, 2), _conv(b + _EYES[1], b)
-        self.down8, self.in8 = _conv(b, c, 2), _conv(c + _EYES[2], c)
-        self.down16 = _conv(c, d, 2)
-        self.in16 = nn.Sequential(_conv(d + _EYES[3], d), _conv(d, d))
-        self.up8, self.up4, self.up2 = _conv(d + c, c), _conv(c + b, b), _conv(b + a, a)
-        self.out = nn.Conv2d(a, 4, 3, 1, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.stem = nn.Conv2d(4, 32, 3, stride=2, padding=1)
+        blocks, inside = [], 32
+        for kernel, stride, expansion, outside, repeats in _BLOCKS:
+            for i in range(repeats):
+                blocks.append(Block(inside, outside, kernel, stride if i == 0 else 1, expansion))
+                inside = outside
+        self.blocks = nn.ModuleList(blocks)
+        self.up16, self.up8 = Up(320, 112, 96), Up(96, 40, 64)
+        self.up4, self.up2 = Up(64, 24, 48), Up(48, 16, 32)
+        self.reduce, self.pixels = nn.Conv2d(32, 12, 1), nn.Conv2d(4, 12, 3, padding=1)
+        self.mix = nn.Conv2d(24, 16, 3, padding=1)
+        self.head = nn.Conv2d(16, 1, 3, padding=1)
+        self.coarse = nn.Conv2d(48, 1, 1)
+        # At first the answer is the prompt, and the coarse answer leaves what is learnt already alone.
+        for layer in (self.head, self.coarse):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
-    def train(self, mode: bool = True) -> UnaryNetwork:
-        super().train(mode)
-        self.stem.eval()
-        self.stages.eval()
-        return self
-
-    def forward(self, image: Tensor, probability: Tensor, size: Tensor) -> Tensor:
-        x = (image - 127) / 128
-        p = probability.clamp(1 - CONFIDENCE, CONFIDENCE)
-        with torch.no_grad():
-            y, eyes = self.stem(x), []
-            for stage in self.stages:
-                y = stage(y)
-                eyes.append(y)
-        fine = F.pixel_unshuffle(torch.cat([x, probability * 2 - 1, torch.log(p / (1 - p)) / 2], 1), 2)
-        scale = (torch.log2(size / 128) / 2).view(-1, 1, 1, 1).expand(-1, 1, *fine.shape[2:])
-        a = self.in2(torch.cat([eyes[0], fine, scale], 1))
-        b = self.in4(torch.cat([self.down4(a), eyes[1]], 1))
-        c = self.in8(torch.cat([self.down8(b), eyes[2]], 1))
-        d = self.in16(torch.cat([self.down16(c), eyes[3]], 1))
-        c = self.up8(torch.cat([_double(d), c], 1))
-        b = self.up4(torch.cat([_double(c), b], 1))
-        a = self.up2(torch.cat([_double(b), a], 1))
-        return F.pixel_shuffle(self.out(a), 2)
-
-    def learnt(self) -> dict[str, Tensor]:
-        """The weights that training changes."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(("stem.", "stages."))}
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.ReLU(inplace=True))
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    def forward(self, rgb: Tensor, prompt: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        pixels = torch.cat([(rgb - 127 / 255) / (128 / 255), prompt * 2 - 1], 1)
+        x = F.relu6(self.stem(pixels))
+        maps = []
+        for block in self.blocks:
+            if block.strided:
+                maps.append(x)
+            x = block(x)
+        half, quarter, eighth, sixteenth = maps
+        y = self.up4(self.up8(self.up16(x, sixteenth), eighth), quarter)
+        fine = F.relu(self.reduce(self.up2(y, half)))
+        fine = F.interpolate(fine, scale_factor=2, mode="bilinear", align_corners=False)
+        fine = F.relu(self.mix(torch.cat([fine, F.relu(self.pixels(pixels))], 1)))
+        odds = self.head(fine) + torch.logit(prompt.clamp(PRIOR, 1 - PRIOR))
+        return (odds, self.coarse(y)) if self.training else odds

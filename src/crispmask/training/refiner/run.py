@@ -1,321 +1,286 @@
-"""A run of `crispmask learn`: gather masks, train the network, measure what each setting does, learn the rules.
+"""A run of `crispmask learn`: train the network, export it, tune the CRF behind it, learn the gate.
 
-The rules are learnt with a network that never saw their photos, and kept with one that saw all photos: on new photos it
-is at least as good as theirs.
+What follows the training is learnt on images that it did not see. Everything unfinished lies in a folder of its own, so
+that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from crispmask.detectors.base import Detector
 from crispmask.errors import DataError, ParamsError
-from crispmask.files import difference, write_bytes, write_text
-from crispmask.instances import Instances
+from crispmask.files import checksum, write_bytes, write_text
 from crispmask.params import CRFParams
-from crispmask.refinement import LearnedParams, Setting
+from crispmask.plots import Axis, Line, Panel, draw_panels
+from crispmask.refinement import LearnedParams, default_params
 from crispmask.refinement.features import FEATURES
 from crispmask.refinement.rules import Rules
-from crispmask.refinement.unary import is_binary
+from crispmask.training.refiner.batches import Batches, examples
 from crispmask.training.refiner.config import LearnConfig
-from crispmask.training.refiner.gather import Mask, Photo, Source, crops_of, gather, photos_of, without_probabilities
-from crispmask.training.refiner.samples import Sample, measure
-from crispmask.training.refiner.select import Choice, learn_rules
+from crispmask.training.refiner.export import export_network
+from crispmask.training.refiner.fit import Step, fit
+from crispmask.training.refiner.gate import Gate, learn_gate
+from crispmask.training.refiner.measure import Setting, boxes_after, chosen, masks_after, measure
+from crispmask.training.refiner.objects import AnnotatedObject, Source, read_objects, split
+from crispmask.training.refiner.settings import BOX_PASSES, Tried, best_passes, candidates, compare
+from crispmask.training.refiner.start import initial_network, onnx_content
 
-if TYPE_CHECKING:
-    from crispmask.training.refiner.store import Crop
-
-CONTEXT, CONTEXT_MIN = 0.2, 8  # the margin that masks are refined with
-SIDE = 96  # cells of the network's window
-_DEGRADED = 0.35  # share of the kinds of each object that the rules are learnt from
+TUNED = 4
+"""The CRF is tuned on this part of the objects that the gate is learnt from: one in so many."""
 
 Progress = Callable[[str, int, int], None]
 
 
-def settings(network: bool) -> tuple[Setting, ...]:
-    """What the rules choose from: the CRF on the mask's own probabilities, and on the network's."""
-
-    def crf(alpha: float, bilateral: float, smoothness: float, **more: Any) -> CRFParams:
-        return CRFParams(
-            theta_alpha=alpha,
-            bilateral_weight=bilateral,
-            smoothness_weight=smoothness,
-            context=CONTEXT,
-            context_min=CONTEXT_MIN,
-            **more,
-        )
-
-    own = (
-        Setting("mask, CRF", crf(0.1, 2.5, 0.7)),
-        Setting("mask, light CRF", crf(0.06, 1.0, 0.4)),
-    )
-    if not network:
-        return (
-            *own,
-            Setting("mask, strong CRF", crf(0.15, 4.0, 1.0)),
-            Setting("doubted mask, CRF", crf(0.15, 3.0, 0.7, confidence=0.85)),
-        )
-    return (
-        *own,
-        Setting("network", crf(0.1, 0.0, 0.0, iterations=0), True),
-        Setting("network, light CRF", crf(0.05, 1.0, 0.3), True),
-        Setting("network, CRF", crf(0.08, 2.0, 0.5), True),
-        Setting("network, strong CRF", crf(0.1, 3.5, 0.7), True),
-    )
-
-
 @dataclass(frozen=True)
 class Learned:
-    """What a run made: the parameters, their file, and what they did to masks of photos they had not seen."""
+    """What a run made.
+
+    Attributes:
+        params: the parameters.
+        path: their file.
+        gate: what they do to masks of images that nothing was learnt from.
+        tried: settings of the CRF, the best first.
+        boxes: mean IoU and boundary IoU of masks made from exact boxes, with the chosen number of passes.
+    """
 
     params: LearnedParams
     path: Path
-    choice: Choice
+    gate: Gate
+    tried: tuple[Tried, ...]
+    boxes: tuple[float, float]
 
 
 def learn(
-    sources: Sequence[tuple[Path, Path, Path | None]],
+    sources: Sequence[Source],
     output: Path,
     config: LearnConfig,
     *,
-    detector: Detector | None = None,
+    device: str = "cpu",
+    workers: int = 1,
     threads: int = 1,
     on_progress: Progress | None = None,
 ) -> Learned:
-    """Learn parameters from annotated photos, or go on where an interrupted run stopped.
+    """Learn parameters from annotated images, or go on where an interrupted run stopped.
 
     Args:
-        sources: triples (COCO annotation file, image folder, COCO results file or None).
-        output: folder of ``params.toml``, ``unary.onnx`` and ``report.json``; ``unfinished/`` until they are there.
+        sources: annotated sets of images.
+        output: folder of ``params.toml``, ``network.onnx``, ``report.json`` and ``curves.png``; ``unfinished/`` until
+            they are there.
         config: the run.
-        detector: run on the photos as well.
-        threads: of everything; results are the same for one and two. With more the sums of the network differ, which
-            torch orders by its threads.
+        device: of torch, for the training.
+        workers: processes that make batches; 0: this one makes them between its steps.
+        threads: of everything else. On the CPU the result is the same for the same number, bit for bit.
         on_progress: called with what is being done, and how much of it: (words, done, total).
 
     Raises:
-        DataError: files that cannot be used, or too few masks.
-        ParamsError: an interrupted run with other settings in `output`.
-        ModelError: a detector that fails, or a loss that diverged.
+        DataError: files that cannot be used, or too few objects.
+        ParamsError: an interrupted run with other settings in `output`, or a device that there is not.
+        ModelError: a network to start from that cannot be used, or a loss that diverged.
     """
-    read = [Source.read(*paths, number=k) for k, paths in enumerate(sources)]
-    photos = photos_of(read, config)
+    tell = on_progress or (lambda what, done, total: None)
+    begun = time.monotonic()
+    tell("Reading the annotations", 0, 0)
+    objects = read_objects(sources)
+    start = onnx_content(config.init)
+    if start is None and not config.training:
+        raise ParamsError("without training there must be a network: give --init 'shipped' or an ONNX file")
+    # Without training, no image was seen by this run.
+    seen, unseen = split(objects, config.held_out, config.seed) if config.training else ([], objects)
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise DataError(f"the output {output} is a file: name a folder")
     work = output / "unfinished"
-    _claim(work, config, read, detector)
-    tell = on_progress or (lambda what, done, total: None)
-    held_out = [photo for photo in photos if photo.group % config.held_out == 0]
-    contents: list[bytes | None] = [None, None]
-    if config.network:
-        contents = _networks(photos, held_out, work, config, detector, threads, tell)
-    else:
-        held_out = photos
-    tried = LearnedParams(
-        settings(config.network),
-        _unlearnt(config.network),
-        network=contents[0],
-        context=CONTEXT,
-        context_min=CONTEXT_MIN,
+    _claim(work, config, sources, start)
+    steps: list[Step] = []
+    with _torch_threads(threads):
+        if config.training:
+            content, steps = _trained(seen, work, config, start, device, workers, tell)
+        else:
+            assert start is not None
+            content = start
+    params = LearnedParams(content, CRFParams(), Rules.constant(FEATURES, (0.0, 0.0)), box_passes=1)
+    measured = chosen(unseen, config.measured, config.seed)
+    if len({one.image.number for one in measured}) < 2:
+        raise DataError("there are large enough objects on fewer than two images to learn the gate from: give more")
+    tried, passes, boxes = _tuned(params, measured[::TUNED], work, config, threads, tell)
+    best = tried[0].setting
+    masks = measure(
+        measured,
+        masks_after(params, [best]),
+        config.seed,
+        journal=work / "masks.jsonl",
+        threads=threads,
+        on_image=lambda done, total: tell("Measuring masks", done, total),
     )
-    samples = _samples(held_out, tried, config, detector, threads, tell)
-    if len({sample.group for sample in samples}) < 2:
-        raise DataError("there are masks of fewer than two photos to learn rules from: give more annotated photos")
-    choice = learn_rules(samples, category_min=config.category_min)
-    about = {
-        "learnt by crispmask learn from": f"{len(photos)} photos; rules from {len(samples)} masks of {len(held_out)}",
-        "settings of the run": json.dumps(config.as_dict()),
-    }
+    tell("Learning the gate", 0, 0)
+    gate = learn_gate(masks, config.seed)
     params = replace(
-        tried,
-        rules=choice.rules,
-        margin=choice.margin,
-        risks=choice.risks,
-        max_risk=choice.max_risk,
-        network=contents[1],
-        about=about,
+        params,
+        crf=best.crf,
+        temperature=best.temperature,
+        box_passes=passes,
+        gate=gate.rules,
+        margin=gate.margin,
+        max_risk=gate.max_risk,
+        about=_about(config, seen, masks),
     )
     path = params.save(output)
-    write_text(output / "report.json", json.dumps([vars(o) for o in choice.outcomes], indent=1) + "\n")
-    for file in work.iterdir():
-        file.unlink()
-    work.rmdir()
-    return Learned(params, path, choice)
+    report = {
+        "config": config.as_dict(),
+        "objects": {"trained on": len(seen), "measured": len(measured)},
+        "images": {"trained on": _images(seen), "measured": _images(measured)},
+        "seconds": {"this run": round(time.monotonic() - begun, 1)},
+        "settings": [{"gain": t.gain, **t.changes()} for t in tried],
+        "boxes": {str(n): value for n, value in zip(BOX_PASSES, boxes, strict=True)},
+        "masks": [asdict(outcome) for outcome in gate.outcomes],
+    }
+    write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
+    if steps:
+        _draw(output / "curves.png", steps, config.batch_size)
+    shutil.rmtree(work)
+    return Learned(params, path, gate, tuple(tried), boxes[BOX_PASSES.index(passes)])
 
 
-def _claim(work: Path, config: LearnConfig, sources: Sequence[Source], detector: Detector | None) -> None:
+def _claim(work: Path, config: LearnConfig, sources: Sequence[Source], start: bytes | None) -> None:
     """Make the folder of unfinished work, or check that what is there belongs to the same run."""
     run = {
-        **config.as_dict(),
-        "detector": None if detector is None else detector.checksum,
-        "sources": [[str(s.dataset.path), str(s.images), sum(map(len, s.results.values()))] for s in sources],
+        "config": config.as_dict(),
+        "features": list(FEATURES),
+        "start": hashlib.sha256(start).hexdigest() if start else None,
+        "sources": [
+            [str(s.images), checksum(s.annotations), checksum(s.results) if s.results else None] for s in sources
+        ],
     }
     file = work / "run.json"
     if file.exists():
-        what = difference(json.loads(file.read_text(encoding="utf-8")), run, {"detector": "another detector"})
-        if what is not None:
+        if json.loads(file.read_text(encoding="utf-8")) != run:
             raise ParamsError(
-                f"{work} holds an unfinished run with other settings ({what}): use another folder, or remove it"
+                f"{work} holds an interrupted run with other settings or data: use another output folder, or remove it"
             )
         return
     work.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(run))
 
 
-def _networks(
-    photos: Sequence[Photo],
-    held_out: Sequence[Photo],
+def _trained(
+    seen: Sequence[AnnotatedObject],
     work: Path,
     config: LearnConfig,
-    detector: Detector | None,
+    start: bytes | None,
+    device: str,
+    workers: int,
+    tell: Progress,
+) -> tuple[bytes, list[Step]]:
+    """The trained network's ONNX file, and the steps of its training."""
+    batches = Batches(seen, config)
+    total = len(batches) * config.batch_size
+
+    def on_step(step: Step) -> None:
+        words = f"Training: loss {step.loss:.2f}, IoU {step.before:.3f} to {step.after:.3f}"
+        tell(words, step.step * config.batch_size, total)
+
+    network, steps = fit(
+        initial_network(config.init, config.seed, start),
+        batches,
+        work / "checkpoint.pt",
+        device=device,
+        workers=workers,
+        on_step=on_step,
+    )
+    file = work / "network.onnx"
+    if not file.exists():
+        tell(f"Writing the network in {config.precision}", 0, 0)
+        write_bytes(file, export_network(network, examples(seen, config), config.precision))
+    return file.read_bytes(), steps
+
+
+def _tuned(
+    params: LearnedParams,
+    objects: Sequence[AnnotatedObject],
+    work: Path,
+    config: LearnConfig,
     threads: int,
     tell: Progress,
-) -> list[bytes | None]:
-    """Two ONNX files: of the network that did not see the photos held out, and of the one that saw all."""
-    from crispmask.training.refiner.export import export_network
-    from crispmask.training.refiner.fit import fit
+) -> tuple[list[Tried], int, tuple[tuple[float, float], ...]]:
+    """Settings of the CRF, the best first; the best number of passes on boxes, and what each number does."""
+    settings = candidates() if config.tuning else [_shipped_setting()]
+    masks = measure(
+        objects,
+        masks_after(params, settings),
+        config.seed + 1,
+        journal=work / "settings.jsonl",
+        threads=threads,
+        on_image=lambda done, total: tell("Tuning the CRF", done, total),
+    )
+    if not masks:
+        raise DataError("no mask of the objects to tune the CRF on is large enough: give more annotated images")
+    tried = compare(masks, settings)
+    boxes = measure(
+        objects,
+        boxes_after(params, tried[0].setting, BOX_PASSES),
+        config.seed,
+        threads=threads,
+        on_image=lambda done, total: tell("Measuring boxes", done, total),
+    )
+    return tried, *best_passes(boxes, BOX_PASSES)
 
-    files = [work / "held_out.onnx", work / "network.onnx"]
-    if not all(file.exists() for file in files):
-        crops = _crops(photos, config, detector, threads, tell)
-        unseen = {photo.group for photo in held_out}
-        seen = [crop for crop in crops if crop.group not in unseen]
-        if not seen:
-            raise DataError("there are too few photos to learn a network from: give more, or --no-network")
-        wanted = [(file, part) for file, part in zip(files, (seen, crops), strict=True) if not file.exists()]
-        done = dict.fromkeys(files, 0)
-        stop = Event()
 
-        def train(file: Path, part: Sequence[Crop]) -> None:
-            def on_step(step: int, value: float) -> None:
-                if stop.is_set():
-                    raise CancelledError
-                done[file] = step
-                tell(f"Training the networks: loss {value:.2f}", sum(done.values()), config.steps * len(wanted))
+def _shipped_setting() -> Setting:
+    shipped = default_params()
+    return Setting(shipped.crf, shipped.temperature)
 
-            network = fit(
-                part,
-                file.with_suffix(".pt"),
-                steps=config.steps,
-                batch_size=config.batch_size,
-                side=SIDE,
-                learning_rate=config.learning_rate,
-                context=CONTEXT,
-                context_min=CONTEXT_MIN,
-                seed=config.seed,
-                on_step=on_step,
-            )
-            write_bytes(file, export_network(network, SIDE))
 
-        # Both at once: convolutions this small keep one core each busier than they would keep two together.
-        with _torch_threads(max(1, threads // len(wanted))), ThreadPoolExecutor(min(threads, len(wanted))) as pool:
-            tasks = [pool.submit(train, *each) for each in wanted]
-            try:
-                wait(tasks, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-            for error in [task.exception() for task in tasks]:
-                if error and not isinstance(error, CancelledError):
-                    raise error
-    return [file.read_bytes() for file in files]
+def _about(config: LearnConfig, seen: Sequence[AnnotatedObject], masks: Sequence[Any]) -> dict[str, str]:
+    trained = f"{config.steps * config.batch_size} prompts of {len(seen)} objects" if config.training else "not trained"
+    return {
+        "made by crispmask learn; network": f"from {config.init}, {trained}",
+        "CRF and gate": f"from {len(masks)} masks of {len({m.image for m in masks})} images",
+        "settings of the run": json.dumps(config.as_dict()),
+    }
+
+
+def _images(objects: Sequence[AnnotatedObject]) -> int:
+    return len({one.image.number for one in objects})
+
+
+def _draw(path: Path, steps: Sequence[Step], batch_size: int) -> None:
+    """Loss, and IoU of prompts and answers, each a mean over a fiftieth of the run."""
+    span = max(1, len(steps) // 50)
+    count = len(steps) // span
+
+    def mean(name: str) -> list[float]:
+        values = np.array([getattr(step, name) for step in steps[: count * span]])
+        found: list[float] = values.reshape(count, span).mean(1).tolist()
+        return found
+
+    at = [batch_size * value for value in mean("step")]
+    iou = [Line(at, 100 * np.array(mean(name)), label) for name, label in (("before", "prompt"), ("after", "answer"))]
+    draw_panels(
+        path,
+        [
+            Panel(Axis("prompts"), Axis("loss"), [Line(at, mean("loss"))], "Loss"),
+            Panel(Axis("prompts"), Axis("mean IoU, percent"), iou, "Prompts and the network's answers"),
+        ],
+    )
 
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
     """Torch computes with so many threads, and afterwards with as many as before."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _crops(
-    photos: Sequence[Photo], config: LearnConfig, detector: Detector | None, threads: int, tell: Progress
-) -> list[Crop]:
-    # Sources count by the root of their size: a small, exact one is not drowned by a large one.
-    objects = {s.number: max(1, sum(map(len, s.dataset.annotations.values()))) for s in (p.source for p in photos)}
-    most = max(objects.values())
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        tell("Gathering masks", done, len(photos))
-
-    parts = gather(
-        photos,
-        lambda photo: crops_of(photo, detector, config, (most / objects[photo.source.number]) ** 0.5),
-        threads,
-        count,
-    )
-    return [crop for part in parts for crop in part]
-
-
-def _samples(
-    photos: Sequence[Photo],
-    params: LearnedParams,
-    config: LearnConfig,
-    detector: Detector | None,
-    threads: int,
-    tell: Progress,
-) -> list[Sample]:
-    done, alone = 0, len({photo.source.number for photo in photos}) == 1
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        tell("Trying the settings", done, len(photos))
-
-    def work(photo: Photo) -> list[Sample]:
-        image, objects = photo.image(), photo.objects(config)
-        masks = [*photo.degraded(objects, _DEGRADED), *photo.detected(image, objects, detector, config)]
-        masks += [without_probabilities(m) for m in masks[1::2] if not is_binary(m.one.windows[0].probabilities)]
-        if config.network:  # which comes with torch
-            masks += _as_mask_head(photo, objects)
-        truths = [mask.truth.mask(0) for mask in masks]
-        return [
-            measure(
-                image,
-                mask.one,
-                truth,
-                params,
-                photo.group,
-                mask.kind if alone else f"{mask.kind} ({photo.source.dataset.path.stem})",
-            )
-            for mask, truth in zip(masks, truths, strict=True)
-        ]
-
-    return [sample for part in gather(photos, work, threads, count) for sample in part]
-
-
-def _as_mask_head(photo: Photo, objects: Instances) -> list[Mask]:
-    from crispmask.training.refiner.degrade import as_mask_head
-
-    made = []
-    for i, truth in enumerate(objects):
-        rng = np.random.default_rng([photo.seed, photo.source.number, photo.image_id, i, 1])
-        if rng.random() < _DEGRADED:
-            scored = replace(truth, scores=np.array([rng.uniform(0.2, 1)], np.float32))
-            one = as_mask_head(scored, int(rng.integers(2**62)))
-            if one.windows[0].mask.any():
-                made.append(Mask(one, scored, "mask head"))
-    return made
-
-
-def _unlearnt(network: bool) -> Rules:
-    """Rules that say nothing, for trying settings before there are any."""
-    return Rules.constant(FEATURES, np.zeros(len(settings(network))))

@@ -1,0 +1,96 @@
+"""The square of the image in which the mask network sees an instance, and the way back to the image's pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crispmask.instances import Window
+from crispmask.refinement.windows import Rect
+
+CONTEXT, CONTEXT_MIN = 1.5, 8
+"""Side of the crop: this multiple of the box's longer side, and so many pixels more."""
+
+SIZES = (256,)
+"""Sides of the network's input, in cells: the smallest that does not shrink the crop is taken, or the largest.
+
+With 192 cells for small crops a mask takes two thirds of the time and gains 0.2 to 0.5 points of IoU less (500 masks of
+nine kinds on training images): the network that ships was trained on 256."""
+
+INSIDE, CORNER = 0.7, 0.3
+"""The prompt that a box makes: the ellipse that touches its sides, and the rest of the box; 0 outside."""
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels, half-open."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of the image; it may leave the image, whose outside is black.
+
+    Attributes:
+        left, top, side: in pixels of the image.
+        size: side of the network's input, in cells.
+    """
+
+    left: int
+    top: int
+    side: int
+    size: int
+
+    @classmethod
+    def around(cls, box: Box) -> Crop:
+        """The crop of an object with this box."""
+        x0, y0, x1, y1 = box
+        side = math.ceil(CONTEXT * max(x1 - x0, y1 - y0) + CONTEXT_MIN)
+        left, top = math.floor((x0 + x1) / 2 - side / 2), math.floor((y0 + y1) / 2 - side / 2)
+        return cls(left, top, side, next((size for size in SIZES if size >= side), SIZES[-1]))
+
+    def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The network's view of an image (H, W, 3): uint8 (S, S, 3)."""
+        inside = self.rect((image.shape[0], image.shape[1]))
+        part = Image.fromarray(image[inside.slices])
+        return np.asarray(self._resized(part, inside))
+
+    def mask(self, window: Window, image_size: tuple[int, int]) -> NDArray[np.float32]:
+        """The network's view of a probability map: float32 (S, S) in [0, 1]."""
+        inside = self.rect(image_size)
+        part = Image.fromarray(window.over(inside))
+        return np.clip(np.asarray(self._resized(part, inside)), 0, 1)
+
+    def ellipse(self, box: Box) -> NDArray[np.float32]:
+        """The prompt of a box: float32 (S, S), `INSIDE` on the ellipse, `CORNER` on the rest of the box, 0 outside."""
+        x0, y0, x1, y1 = box
+        centre = (np.arange(self.size, dtype=np.float32) + 0.5) * (self.side / self.size)
+        u = (2 * (centre + self.left) - x0 - x1) / max(x1 - x0, 1e-3)
+        v = (2 * (centre + self.top) - y0 - y1) / max(y1 - y0, 1e-3)
+        within = (np.abs(v) <= 1)[:, None] & (np.abs(u) <= 1)
+        return np.where(within, np.where(v[:, None] ** 2 + u**2 <= 1, INSIDE, CORNER), 0).astype(np.float32)
+
+    def back(self, values: NDArray[np.float32], rect: Rect, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Values of the crop's cells (S, S) over a rectangle of the image inside it, bilinearly: float32 `shape`."""
+        cells = self.size / self.side
+        limits = [(v - start) * cells for v, start in zip(rect, (self.top, self.left) * 2, strict=True)]
+        y0, x0, y1, x1 = (min(max(limit, 0.0), float(self.size)) for limit in limits)
+        target = Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
+        return np.asarray(target)
+
+    def rect(self, image_size: tuple[int, int]) -> Rect:
+        """The part of the crop that lies inside an image of (H, W) pixels."""
+        height, width = image_size
+        return Rect(
+            max(0, self.top), max(0, self.left), min(height, self.top + self.side), min(width, self.left + self.side)
+        )
+
+    def _resized(self, part: Image.Image, inside: Rect) -> Image.Image:
+        """The crop at the network's size, from the part of it that lies inside the image."""
+        # A crop of thousands of pixels is averaged first: it never exists as a whole.
+        shrink = max(1, self.side // (4 * self.size))
+        part = part.reduce(shrink) if shrink > 1 else part
+        whole = Image.new(part.mode, (self.side // shrink, self.side // shrink))
+        whole.paste(part, ((inside.x0 - self.left) // shrink, (inside.y0 - self.top) // shrink))
+        return whole.resize((self.size, self.size), Image.Resampling.BILINEAR)

@@ -1,0 +1,192 @@
+"""The gate: which masks gain, learnt from measured ones by gradient boosting, and how sure one must be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispmask.refinement.features import FEATURES
+from crispmask.refinement.learned import WORSE
+from crispmask.refinement.rules import DEPTH, Rules
+from crispmask.training.refiner.measure import Measured
+
+FOLDS = 5
+MARGINS = (-1.0, *(k / 1000 for k in range(-10, 21, 2)), 0.03, 0.05, 1.0)
+"""Gains from which a mask is refined; the first refines all of them, the last none."""
+
+RISKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0)
+
+LOST = 0.001
+"""A kind of mask may not lose more mean IoU than this, and what one mask in its place could lose by chance."""
+CHANCE = 0.03
+MOSTLY = 0.1
+"""Share of the masks, averaged over the kinds, that may get worse by more than a point of IoU."""
+
+ENOUGH = 10
+"""Kinds with fewer masks have no say."""
+
+TREES, RATE, LEAST_LEAF = 80, 0.08, 12
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the gate did to masks of one kind, of images that it was not learnt from. Fractions, not percent.
+
+    Attributes:
+        kind: of the masks.
+        masks: how many.
+        before, after, always: IoU and boundary IoU before, after, and if every mask were refined.
+        kept: masks that were left alone.
+        worse: share of the masks whose IoU fell by more than a point.
+    """
+
+    kind: str
+    masks: int
+    before: tuple[float, float]
+    after: tuple[float, float]
+    always: tuple[float, float]
+    kept: int
+    worse: float
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Rules for gain and risk, the margin and the limit that go with them, and what they did in folds by image."""
+
+    rules: Rules
+    margin: float
+    max_risk: float
+    outcomes: tuple[Outcome, ...]
+
+
+def learn_gate(masks: Sequence[Measured], seed: int = 0) -> Gate:
+    """Fit gain and risk, and choose margin and limit on images that those of a fold have not seen.
+
+    Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`) and makes few
+    masks worse (`MOSTLY`).
+
+    Args:
+        masks: measured with one setting.
+        seed: of the folds.
+    """
+    features = np.array([m.features for m in masks], np.float32)
+    change = np.array([np.subtract(m.after[0], m.before) for m in masks])
+    targets = np.stack([change.mean(1), change[:, 0] < -WORSE], 1).astype(np.float64)
+    kinds, images = [m.kind for m in masks], np.array([m.image for m in masks])
+    weights = _balanced(kinds)
+    order = np.random.default_rng(seed).permutation(np.unique(images))
+    folds = np.empty(len(masks), np.int64)
+    for k, image in enumerate(order):
+        folds[images == image] = k % FOLDS
+    expected = np.zeros_like(targets)
+    for k in np.unique(folds):
+        own = folds == k
+        if not own.all():
+            expected[own] = fit_rules(features[~own], targets[~own], weights[~own]).predict(features[own])
+    tried = [
+        (margin, limit, _outcomes(masks, (expected[:, 0] > margin) & (expected[:, 1] <= limit)))
+        for margin in MARGINS
+        for limit in RISKS
+    ]
+    safe = [entry for entry in tried if _safe(entry[2])]
+    margin, limit, outcomes = max(safe, key=lambda entry: _gain(entry[2]))
+    return Gate(fit_rules(features, targets, weights).rounded(), margin, limit, tuple(outcomes))
+
+
+def fit_rules(features: NDArray[np.float32], targets: NDArray[np.float64], weights: NDArray[np.float64]) -> Rules:
+    """Gradient boosting (Friedman, 2001) of each target by scikit-learn, as `Rules` that predict the same.
+
+    Args:
+        features: (N, F), F the number of `FEATURES`.
+        targets: (N, O).
+        weights: (N,).
+    """
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    outputs = targets.shape[1]
+    base, nodes, thresholds, leaves = np.zeros(outputs), [], [], []
+    for k in range(outputs):
+        model = GradientBoostingRegressor(
+            n_estimators=TREES,
+            learning_rate=RATE,
+            max_depth=DEPTH,
+            min_samples_leaf=min(LEAST_LEAF, max(1, len(features) // 8)),
+            random_state=0,
+        ).fit(features, targets[:, k], weights)
+        base[k] = float(model.init_.constant_[0, 0])
+        for (estimator,) in model.estimators_:
+            node, threshold, leaf = _as_rule(estimator.tree_)
+            nodes.append(node)
+            thresholds.append(threshold)
+            column = np.zeros((len(leaf), outputs))
+            column[:, k] = RATE * leaf
+            leaves.append(column)
+    return Rules(FEATURES, base, np.array(nodes), np.array(thresholds), np.array(leaves))
+
+
+def _as_rule(tree: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """A tree of scikit-learn as a full one of depth `DEPTH`: features and thresholds of its nodes, and its leaves.
+
+    Below a leaf that is less deep, both sides have its value. scikit-learn goes right above a threshold, `Rules` from
+    it on: the threshold becomes the next float32, which is what features are.
+    """
+    inner = 2**DEPTH - 1
+    nodes, thresholds, leaves = np.zeros(inner, np.int64), np.zeros(inner), np.zeros(inner + 1)
+
+    def fill(place: int, node: int) -> None:
+        if place >= inner:
+            leaves[place - inner] = tree.value[node, 0, 0]
+            return
+        left, right = int(tree.children_left[node]), int(tree.children_right[node])
+        if left < 0:  # a leaf
+            left = right = node
+        else:
+            nodes[place], thresholds[place] = tree.feature[node], _next_float32(float(tree.threshold[node]))
+        fill(2 * place + 1, left)
+        fill(2 * place + 2, right)
+
+    fill(0, 0)
+    return nodes, thresholds, leaves
+
+
+def _next_float32(value: float) -> float:
+    """The smallest float32 above a number."""
+    near = np.float32(value)
+    return float(near if float(near) > value else np.nextafter(near, np.float32(np.inf)))
+
+
+def _balanced(kinds: Sequence[str]) -> NDArray[np.float64]:
+    """Weights with which every kind of mask counts the same, up to four times as much as its number says."""
+    counts = Counter(kinds)
+    even = len(kinds) / len(counts)
+    return np.array([min(4.0, even / counts[kind]) for kind in kinds])
+
+
+def _outcomes(masks: Sequence[Measured], refined: NDArray[np.bool_]) -> list[Outcome]:
+    made = []
+    before, after = (np.array(side) for side in ([m.before for m in masks], [m.after[0] for m in masks]))
+    result = np.where(refined[:, None], after, before)
+    kinds = np.array([m.kind for m in masks])
+    for kind in sorted(set(kinds.tolist())):
+        own = kinds == kind
+        means = [(float(side[own, 0].mean()), float(side[own, 1].mean())) for side in (before, result, after)]
+        worse = float((result[own, 0] < before[own, 0] - WORSE).mean())
+        made.append(Outcome(kind, int(own.sum()), means[0], means[1], means[2], int((~refined[own]).sum()), worse))
+    return made
+
+
+def _safe(outcomes: Sequence[Outcome]) -> bool:
+    """Whether no kind of mask loses, and few masks get worse."""
+    if np.mean([o.worse for o in outcomes]) > MOSTLY:
+        return False
+    return all(o.after[0] - o.before[0] >= -(LOST + CHANCE / o.masks) for o in outcomes if o.masks >= ENOUGH)
+
+
+def _gain(outcomes: Sequence[Outcome]) -> float:
+    """Of IoU and boundary IoU, averaged over the kinds."""
+    return float(np.mean([np.subtract(o.after, o.before).mean() for o in outcomes]))

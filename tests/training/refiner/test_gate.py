@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crispmask.params import CRFParams
+from crispmask.refinement.features import FEATURES
+from crispmask.refinement.rules import Rules
+from crispmask.training.refiner import gate as module
+from crispmask.training.refiner.gate import fit_rules, learn_gate
+from crispmask.training.refiner.measure import ANNOTATION, Measured, Setting
+from crispmask.training.refiner.settings import START, best_passes, candidates, compare
+
+
+def measured(kind: str, image: int, gain: float, features: np.ndarray, before: float = 0.7) -> Measured:
+    return Measured(kind, image, tuple(features.tolist()), (before, before), ((before + gain, before + gain),))
+
+
+def masks(kinds: dict[str, tuple[float, float]], count: int, seed: int = 0) -> list[Measured]:
+    """Masks of each kind, whose gains have a mean and a deviation; the first feature tells the kind."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number, (kind, (mean, deviation)) in enumerate(kinds.items()):
+        for k in range(count):
+            features = rng.normal(0, 1, len(FEATURES))
+            features[0] = number
+            made.append(measured(kind, k, rng.normal(mean, deviation), features.astype(np.float32)))
+    return made
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 2**32), st.integers(10, 60))
+def test_rules_predict_what_scikit_learn_predicts(seed, count):
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    rng = np.random.default_rng(seed)
+    # Coarse values: many ties, at which both must take the same side.
+    features = (rng.integers(0, 8, (count, len(FEATURES))) / 7).astype(np.float32)
+    targets, weights = rng.normal(size=(count, 2)), rng.uniform(0.5, 2, count)
+    rules = fit_rules(features, targets, weights)
+    unseen = (rng.integers(0, 15, (200, len(FEATURES))) / 14).astype(np.float32)
+    for k in range(2):
+        model = GradientBoostingRegressor(
+            n_estimators=module.TREES,
+            learning_rate=module.RATE,
+            max_depth=3,
+            min_samples_leaf=min(module.LEAST_LEAF, max(1, count // 8)),
+            random_state=0,
+        ).fit(features, targets[:, k], weights)
+        for values in (features, unseen):
+            assert np.allclose(rules.predict(values)[:, k], model.predict(values), atol=1e-9)
+
+
+def test_thresholds_lie_just_above_scikit_learns():
+    for value in (0.5, 0.1, -0.25, 1 / 3, float(np.float32(0.1))):
+        above = module._next_float32(value)
+        assert above > value
+        assert float(np.nextafter(np.float32(above), np.float32(-np.inf))) <= value
+
+
+def test_a_kind_that_loses_is_left_alone_and_one_that_gains_is_refined():
+    gate = learn_gate(masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 80))
+    coarse, fine = gate.outcomes
+    assert coarse.kept < 8
+    assert coarse.after[0] > coarse.before[0] + 0.06
+    assert fine.kept > 76
+    assert fine.after[0] > fine.before[0] - 0.002
+    assert fine.always[0] < fine.before[0] - 0.02
+    one = np.zeros((2, len(FEATURES)), np.float32)
+    one[1, 0] = 1
+    gain, risk = gate.rules.predict(one).T
+    assert gain[0] > gate.margin >= gain[1] or risk[1] > gate.max_risk
+    assert risk[1] > 0.8 > risk[0]
+
+
+def test_luck_does_not_open_the_gate():
+    """Gains that are noise around a loss: whatever features they are told by, hardly a mask may be touched."""
+    (outcome,) = learn_gate(masks({"noise": (-0.01, 0.05)}, 300)).outcomes
+    assert outcome.after[0] >= outcome.before[0] - module.LOST - module.CHANCE / 300
+    assert outcome.worse <= module.MOSTLY
+
+
+def test_few_masks_get_worse():
+    gate = learn_gate(masks({"uncertain": (0.02, 0.06)}, 200))
+    assert np.mean([o.worse for o in gate.outcomes]) <= module.MOSTLY
+
+
+def test_the_gate_survives_its_file():
+    gate = learn_gate(masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 30))
+    import tomllib
+
+    again = Rules.from_dict(tomllib.loads(gate.rules.to_toml("gate"))["gate"])
+    features = np.random.default_rng(0).normal(size=(50, len(FEATURES))).astype(np.float32)
+    assert np.array_equal(again.predict(features), gate.rules.predict(features))
+
+
+def test_the_best_setting_comes_first_and_every_kind_counts_the_same():
+    settings = [Setting(CRFParams()), Setting(CRFParams(iterations=0))]
+
+    def one(kind: str, first: float, second: float) -> Measured:
+        return Measured(kind, 0, (), (0.5, 0.5), ((first, first), (second, second)))
+
+    found = [*[one("many", 0.6, 0.5)] * 10, one("few", 0.5, 0.7), *[one(ANNOTATION, 1, 0)] * 10]
+    best, other = compare(found, settings)
+    assert best.setting is settings[1]
+    assert best.gain == pytest.approx(0.1)
+    assert other.gain == pytest.approx(0.05)
+    assert best.changes() == {"iterations": 0}
+
+
+def test_the_start_and_no_crf_are_among_the_settings():
+    found = candidates()
+    assert found[0] == START
+    assert any(setting.crf.iterations == 0 for setting in found)
+    assert len(set(found)) == len(found)
+
+
+def test_the_number_of_passes_is_the_best_one():
+    boxes = [Measured("box", k, (), (0.5, 0.5), ((0.6, 0.5), (0.8, 0.7), (0.79, 0.7))) for k in range(3)]
+    assert best_passes(boxes, (1, 2, 3))[0] == 2
