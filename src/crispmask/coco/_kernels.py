@@ -1,4 +1,4 @@
-"""The loops that decode run lengths. Source: ``rleFrString`` in pycocotools' ``maskApi.c``."""
+"""The loops of run lengths, from and to text. Source: ``rleFrString`` and ``rleToString`` in ``maskApi.c``."""
 
 from __future__ import annotations
 
@@ -82,3 +82,26 @@ def foreground(runs, first, pixels, starts, ends, count):
             return place, i
         count[i] = place - before
     return place, -1
+
+
+@jit
+def encode(runs, text):
+    """The compressed RLE of run lengths; the inverse of `decode`. Source: ``rleToString`` in ``maskApi.c``.
+
+    Args:
+        runs: int64 (n,), of one mask; text: uint8, filled; a run takes at most seven characters.
+
+    Returns:
+        The number of characters.
+    """
+    place = 0
+    for i in range(len(runs)):
+        value = runs[i] - runs[i - 2] if i > 2 else runs[i]
+        more = True
+        while more:
+            code = value & 31
+            value >>= 5
+            more = value != -1 if code & 16 else value != 0
+            text[place] = (code | 32 if more else code) + 48
+            place += 1
+    return place

@@ -1,7 +1,8 @@
 """Masks in COCO's three encodings: compressed run-length encoding, plain run-length encoding, polygons.
 
-Everything is checked here before the C++ mask API of faster-coco-eval sees it, because that API trusts its input: with
-too many runs it writes outside of the array, and for a polygon corner at 1e9 it allocates gigabytes.
+Everything is checked here. The C++ mask API of faster-coco-eval trusts its input: with too many runs it writes outside
+of the array, and it keeps every fifth of a pixel along the edges of a polygon, gigabytes for a small file. So it only
+ever sees masks.
 
 Source: https://cocodataset.org/#format-data and the mask API of pycocotools. The results are the same bit for bit.
 """
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.coco.runs import decode_counts
+from crispmask.coco.filling import check_crossings, filled
+from crispmask.coco.runs import decode_counts, encode
 from crispmask.errors import DataError, ShapeError, ValueRangeError
 
 
@@ -44,9 +46,9 @@ def mask_to_rle(mask: ArrayLike) -> dict[str, Any]:
 def check_segmentation(segmentation: Any, height: int, width: int) -> None:
     """Raise DataError where `segmentation_to_mask` would, without making the mask."""
     if isinstance(segmentation, Mapping):
-        _runs(segmentation, height, width)
+        _rle_runs(segmentation, height, width)
     else:
-        _polygons(segmentation, height, width)
+        check_crossings(_polygons(segmentation, height, width), height, width)
 
 
 def segmentation_to_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
@@ -64,10 +66,7 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int) -> NDArray[
     Raises:
         DataError: anything that is not such a segmentation of an H x W image.
     """
-    if isinstance(segmentation, Mapping):
-        runs = _runs(segmentation, height, width)
-    else:
-        runs = decode_counts([segmentation_to_rle(segmentation, height, width)["counts"].encode("ascii")])[0]
+    runs = _runs(segmentation, height, width)
     # Runs go down the columns and start with background.
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
@@ -81,15 +80,9 @@ def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str,
     Returns:
         ``{"size": [H, W], "counts": str}``.
     """
-    from faster_coco_eval.core import mask as api
-
-    if isinstance(segmentation, Mapping):
-        runs, counts = _runs(segmentation, height, width), segmentation["counts"]
-        if isinstance(counts, str | bytes):
-            return _as_json({"size": [height, width], "counts": counts})
-        return _as_json(api.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width))
-    parts = api.frPyObjects(_polygons(segmentation, height, width), height, width)
-    return _as_json(parts[0] if len(parts) == 1 else api.merge(parts))
+    runs = _runs(segmentation, height, width)
+    counts = segmentation["counts"] if isinstance(segmentation, Mapping) else None
+    return _as_json({"size": [height, width], "counts": counts if isinstance(counts, str | bytes) else encode(runs)})
 
 
 def _as_json(rle: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,8 +93,14 @@ def _as_json(rle: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _runs(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.int64]:
-    """Checked run lengths: int64 (n,), not negative, with the sum H * W."""
+def _runs(segmentation: Any, height: int, width: int) -> NDArray[np.int64]:
+    """Checked run lengths: int64 (n,), not negative, with the sum H * W, the first of the background."""
+    if isinstance(segmentation, Mapping):
+        return _rle_runs(segmentation, height, width)
+    return filled(_polygons(segmentation, height, width), height, width)
+
+
+def _rle_runs(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.int64]:
     size, counts = rle.get("size"), rle.get("counts")
     if not isinstance(size, Sequence | np.ndarray) or list(size) != [height, width]:
         raise DataError(f"the RLE has size {size!r}, the image is [{height}, {width}] (height, width)")
@@ -125,7 +124,7 @@ def _runs(rle: Mapping[str, Any], height: int, width: int) -> NDArray[np.int64]:
     return runs
 
 
-def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
+def _polygons(segmentation: Any, height: int, width: int) -> list[NDArray[np.float64]]:
     """Checked polygons: at least one, each of at least three finite points near the image."""
     if not isinstance(segmentation, Sequence) or isinstance(segmentation, str | bytes):
         raise DataError(f"a segmentation must be an RLE or a list of polygons, got {type(segmentation).__name__}")
@@ -143,9 +142,9 @@ def _polygons(segmentation: Any, height: int, width: int) -> list[list[float]]:
             raise DataError(f"polygon {k} has {len(points) // 2} points and needs at least 3")
         if not np.isfinite(points).all():
             raise DataError(f"polygon {k} has a coordinate that is NaN or infinite")
-        # Annotated points may lie a little outside; the C++ code visits every pixel of an edge, also those outside.
+        # Annotated points may lie a little outside, never by more than the image's size.
         xs, ys = points[0::2], points[1::2]
         if xs.min() < -width or xs.max() > 2 * width or ys.min() < -height or ys.max() > 2 * height:
             raise DataError(f"polygon {k} leaves the image of {height}x{width} pixels by more than its size")
-        checked.append(points.tolist())
+        checked.append(points)
     return checked

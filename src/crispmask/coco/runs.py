@@ -42,6 +42,14 @@ def decode_counts(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[n
     return runs[: first[-1]].copy(), first
 
 
+def encode(runs: NDArray[np.int64]) -> str:
+    """The ``counts`` of compressed RLE of a mask's run lengths int64 (n,), the first of the background."""
+    from crispmask.coco import _kernels
+
+    text = np.empty(7 * len(runs), np.uint8)
+    return text[: _kernels.encode(runs, text)].tobytes().decode("ascii")
+
+
 @dataclass(frozen=True, eq=False)
 class MaskRuns:
     """N masks as runs of foreground pixels.
