@@ -114,8 +114,9 @@ def test_a_mask_of_another_size(server, image):
 
 
 def test_large_uploads_are_refused_before_they_are_read(server):
-    for headers in ({}, {"transfer-encoding": "chunked"}):
-        content = iter([b"x" * 1_000_000] * 4) if headers else b"x" * 4_000_000
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    for headers in (form, {**form, "transfer-encoding": "chunked"}):
+        content = iter([b"x" * 1_000_000] * 4) if len(headers) > 1 else b"x" * 4_000_000
         answer = httpx.post(f"{server}/gradio_api/upload", content=content, headers=headers, timeout=30)
         assert answer.status_code == 413
         assert "3 MB" in answer.json()["detail"]
@@ -126,7 +127,7 @@ def test_urls_are_not_opened(server, path):
     body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "x"}
     answer = httpx.post(f"{server}/gradio_api/queue/join", content=json.dumps(body), headers=JSON)
     assert answer.status_code == 422
-    assert "URLs are not opened" in answer.json()["detail"]
+    assert "URLs and paths are not opened" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/file=/etc/passwd", "/gradio_api/file=../../../../etc/passwd"])

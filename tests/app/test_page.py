@@ -117,6 +117,25 @@ def test_a_box_becomes_a_mask(page):
     page.wait_for_function("document.querySelector('#which input')?.value == 'all'")
 
 
+def test_a_painted_mask_is_refined(page):
+    choose(page, "image", IMAGE)
+    says(page, "1 mask")
+    open_tab(page, "Draw")
+    canvas = page.locator("#editor canvas").first
+    canvas.wait_for()
+    page.wait_for_timeout(1000)  # the editor has no sign of being ready
+    before, box = picture(page), canvas.bounding_box()
+    page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.4 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.8 * box["height"], steps=10)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    page.click("#draw")
+    page.wait_for_function(
+        "old => [...document.querySelectorAll('#compare img')].map(i => i.src).join() != old", arg=before
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [

@@ -2,93 +2,261 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import re
-from collections.abc import Awaitable, Callable, MutableMapping
+import os
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from email.message import Message as Header
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from crispmask.app.routes import FILE, JSON, Route, find
+from crispmask.errors import DataError
+from crispmask.structured import parse_json
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-# Bytes of a JSON body: parameters and references to uploaded files; the page sends no larger ones.
-_MAX_JSON = 2_000_000
-_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+MAX_JSON = 2_000_000
+"""Bytes of a JSON body: parameters and references to uploaded files; the page sends no larger ones."""
 
-# The browser loads nothing from other servers: no fonts, scripts or images.
+MAX_HELD = 10
+"""Uploads of the largest size that are held in memory at the same time, all visitors together."""
+
+BODY_SECONDS = 120.0
+"""Longest time for a body to arrive: 40 MB at 3 Mbit/s."""
+
+# The browser loads nothing from other servers: no fonts, scripts or images. Other pages neither embed nor read this.
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
     "frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
 
 
-class Guard:
-    """Middleware that limits the size of requests and adds `HEADERS` to every response.
+class Refused(Exception):
+    """A request that is not passed on: status code, sentence, and headers of the response."""
 
-    A body above the limit gets status 413. A JSON body with a URL in place of a file's path (``http://...``) gets 422,
-    because Gradio would fetch it; so no URL is ever opened. Gradio itself refuses paths of files that were not
-    uploaded.
+    def __init__(self, status: int, sentence: str, **headers: str) -> None:
+        super().__init__(sentence)
+        self.status, self.headers = status, headers
+
+
+class Guard:
+    """Middleware that passes on the requests of `crispmask.app.routes`, and adds `HEADERS` to every response.
+
+    Refused are, with a status code and one sentence: other paths (404) and methods (405), pages of other servers that
+    send something (403), bodies of another type (415), above the limit (413), too slow (408) or too many at the same
+    time (503), and files that were not uploaded, such as URLs, which Gradio would open (422).
 
     Args:
         app: the application behind the middleware.
         max_upload: most bytes of an upload.
+        uploads: the folder of uploaded files and of those made for download.
+        body_seconds: longest time for a body to arrive.
     """
 
-    def __init__(self, app: App, max_upload: int) -> None:
-        self.app, self.max_upload = app, max_upload
+    def __init__(self, app: App, max_upload: int, uploads: str, body_seconds: float = BODY_SECONDS) -> None:
+        self.app, self.max_upload, self.body_seconds = app, max_upload, body_seconds
+        self.uploads = os.path.realpath(uploads)
+        self._held = 0  # bytes of the bodies of unfinished requests
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the page opens no WebSocket
+            await send({"type": "websocket.close", "code": 1008})
             return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
                 taken = {k for k, _ in own}
-                kept = [pair for pair in message.get("headers", []) if pair[0].lower() not in taken]
+                kept = [pair for pair in message.get("headers", []) if not _is_ours(pair[0].lower(), taken)]
                 message = {**message, "headers": [*kept, *own]}
             await send(message)
 
-        if scope["method"] in ("POST", "PUT"):
-            headers = {k.lower(): v for k, v in scope["headers"]}
-            as_json = headers.get(b"content-type", b"").startswith(b"application/json")
-            limit = _MAX_JSON if as_json else self.max_upload
-            # The body, whose size is limited, is read before anything is sent, so that the status code can tell.
-            body = await _body(receive, limit, headers.get(b"content-length", b""))
-            if body is None:
-                size = f"{limit / 1e6:.0f} MB" if limit >= 1e6 else f"{limit} bytes"
-                await _refuse(send_with_headers, 413, f"the upload is larger than the limit of {size}")
-                return
-            if as_json and _names_an_address(body):
-                await _refuse(send_with_headers, 422, "files must be uploaded: URLs are not opened")
-                return
-            receive = _replay(body, receive)
-        await self.app(scope, receive, send_with_headers)
+        held = 0
+        try:
+            headers = _headers(scope)
+            route = self._checked(scope, headers)
+            scope["query_string"] = _passed_on(scope["query_string"], route)
+            if route.content_type is not None:
+                # The body, whose size is limited, is read before anything is sent, so that the status code can tell.
+                body = await self._body(receive, route, headers)
+                held = len(body)
+                self._held += held
+                if route.content_type == JSON:
+                    self._check_json(body, headers)
+                receive = _replay(body, receive)
+        except Refused as refused:
+            self._held -= held
+            await _refuse(send_with_headers, refused)
+            return
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            self._held -= held
+
+    def _checked(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> Route:
+        """The route of a request, of which everything but the body is as it must be."""
+        method, path = scope["method"], scope["path"]
+        route = find(path)
+        if route is None:
+            raise Refused(404, "there is nothing at this address")
+        if method not in route.methods:
+            allowed = ", ".join(route.methods)
+            raise Refused(405, f"this address takes {allowed} only", allow=allowed)
+        if path.startswith(FILE) and not self._uploaded(path.removeprefix(FILE)):
+            raise Refused(404, "only uploaded files, and those made for download, are served")
+        if route.content_type is None:
+            if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+                raise Refused(400, "this address takes no body")
+            return route
+        if not _from_here(headers):
+            raise Refused(403, "this came from a page of another server: open the page at its own address")
+        if _content_type(headers) != route.content_type:
+            raise Refused(415, f"this address takes the content type {route.content_type} only")
+        if "content-encoding" in headers:
+            raise Refused(415, "send the body as it is, without Content-Encoding")
+        return route
+
+    async def _body(self, receive: Receive, route: Route, headers: dict[str, str]) -> bytes:
+        limit = MAX_JSON if route.content_type == JSON else self.max_upload
+        size = f"{limit / 1e6:.0f} MB" if limit >= 1e6 else f"{limit} bytes"
+        too_large = Refused(413, f"the upload is larger than the limit of {size}")
+        announced = headers.get("content-length", "0")
+        if not announced.isdigit() or len(announced) > 18 or int(announced) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        total = 0
+        try:
+            async with asyncio.timeout(self.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise Refused(400, "the upload broke off")
+                    part = message.get("body", b"")
+                    parts.append(part)
+                    total += len(part)
+                    self._held += len(part)
+                    if total > limit:
+                        raise too_large
+                    if self._held > MAX_HELD * max(self.max_upload, MAX_JSON):
+                        raise Refused(503, "too many uploads at the same time: try again later")
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise Refused(408, f"the upload took longer than {self.body_seconds:.0f} seconds") from None
+        finally:
+            self._held -= total
+
+    def _check_json(self, body: bytes, headers: dict[str, str]) -> None:
+        """Refuse a body that is not JSON, or that names a file which was not uploaded."""
+        try:
+            content = parse_json(body, "the body")
+        except DataError as error:
+            raise Refused(400, str(error)) from None
+        for item in _objects(content):
+            path, url = item.get("path"), item.get("url")
+            if path is not None and not self._uploaded(path):
+                raise Refused(422, "files must be uploaded: URLs and paths are not opened")
+            if url is not None and not (isinstance(url, str) and (url.startswith("data:") or _is_here(url, headers))):
+                raise Refused(422, "files must be uploaded: URLs are not opened")
+
+    def _uploaded(self, path: object) -> bool:
+        """Whether a path is in the folder of uploads, links followed."""
+        if not isinstance(path, str) or not Path(path).is_absolute():
+            return False
+        try:
+            return os.path.commonpath([os.path.realpath(path), self.uploads]) == self.uploads
+        except (OSError, ValueError):  # another drive, NUL, or a name that no file can have
+            return False
 
 
-async def _body(receive: Receive, limit: int, announced: bytes) -> bytes | None:
-    """The whole body, or None above the limit."""
-    if announced.isdigit() and int(announced) > limit:
+def _is_ours(name: bytes, own: set[bytes]) -> bool:
+    """Whether a header of a response is the guard's business; pages of other servers must not read responses."""
+    return name in own or name.startswith(b"access-control-")
+
+
+def _headers(scope: MutableMapping[str, Any]) -> dict[str, str]:
+    """The headers of a request by their names in lower case; those that decide something may come only once."""
+    found: dict[str, str] = {}
+    for key, value in scope["headers"]:
+        name = key.decode("latin-1").lower()
+        if name in found and name in ("content-type", "content-length", "host", "origin", "content-encoding"):
+            raise Refused(400, f"the header {name} comes twice")
+        found[name] = value.decode("latin-1")
+    return found
+
+
+def _passed_on(query: bytes, route: Route) -> bytes:
+    """The part of a query that a route takes."""
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20, errors="strict")
+    except ValueError:
+        raise Refused(400, "the query after the question mark is damaged") from None
+    return urlencode([pair for pair in pairs if pair[0] in route.query]).encode()
+
+
+def _content_type(headers: dict[str, str]) -> str | None:
+    """Type and subtype of the body in lower case, without parameters (RFC 9110, 8.3); None where there is none.
+
+    A text in another encoding than UTF-8 counts as none, and so does a form without a boundary.
+    """
+    header = Header()
+    try:
+        header["content-type"] = headers["content-type"]
+        charset, boundary = header.get_content_charset("utf-8"), header.get_boundary()
+        kind = header.get_content_type() if "/" in headers["content-type"] else ""
+    except (KeyError, ValueError, LookupError):
         return None
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"".join(parts)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            return None
-        if not message.get("more_body"):
-            return b"".join(parts)
+    if charset not in ("utf-8", "us-ascii") or (kind.startswith("multipart/") and not boundary):
+        return None
+    return kind
+
+
+def _from_here(headers: dict[str, str]) -> bool:
+    """Whether a request does not come from a page of another server; programs that are no browsers name no page."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or _is_here(origin, headers)
+
+
+def _is_here(url: str, headers: dict[str, str]) -> bool:
+    """Whether a URL leads to this server, or to the proxy in front of it."""
+    if url.startswith("/") and not url.startswith(("//", "/\\")):
+        return True
+    try:
+        parts = urlsplit(url)
+        where = parts.netloc.lower()
+    except ValueError:
+        return False
+    # Pages of other servers cannot set x-forwarded-host: it would need a permission that this server never gives.
+    hosts = {headers.get(name, "").lower() for name in ("host", "x-forwarded-host")} - {""}
+    return parts.scheme in ("http", "https") and where in hosts
+
+
+def _objects(content: Any) -> Iterator[dict[str, Any]]:
+    todo = [content]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            yield item
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -105,28 +273,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _names_an_address(body: bytes) -> bool:
-    """Whether a JSON text has a ``path`` that is a URL; False if it is not JSON."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    todo = [content]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            path = item.get("path")
-            # One letter before the colon is a drive of Windows, not a URL.
-            if isinstance(path, str) and _ADDRESS.match(path) and not re.match(r"\s*[a-z]:", path, re.IGNORECASE):
-                return True
-            todo.extend(item.values())
-        elif isinstance(item, list):
-            todo.extend(item)
-    return False
-
-
-async def _refuse(send: Send, status: int, sentence: str) -> None:
-    body = json.dumps({"detail": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _refuse(send: Send, refused: Refused) -> None:
+    body = json.dumps({"detail": str(refused)}).encode()
+    # Not closed: a client that is still sending would not see the response. `Connection` closes it after a while.
+    fixed = {"content-type": "application/json", "content-length": str(len(body))}
+    headers = [(key.encode(), value.encode()) for key, value in {**fixed, **refused.headers}.items()]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, segment_image
 from crispmask.refinement import LearnedParams, default_params
 from crispmask.refinement.sketch import mask_from_box
+from crispmask.structured import parse_json
 
 WAITING = 8
 """Most requests that wait; further ones get status 503."""
@@ -98,10 +98,7 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
 def _params(text: str) -> CRFParams | LearnedParams:
     if not text:
         return default_params()
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"params is not valid JSON: {error}") from None
+    values = parse_json(text, "params")
     if not isinstance(values, dict):
         raise DataError("params must be a JSON object of parameter names and values")
     return CRFParams.from_dict(values, source="params")

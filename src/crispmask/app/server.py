@@ -17,6 +17,9 @@ from crispmask.params import DEFAULT_SCORE
 
 MAX_PIXELS = 40_000_000
 MAX_UPLOAD = 40_000_000
+MAX_SESSIONS = 32
+"""Visitors whose image and masks are kept; those of the one who was here first are forgotten."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -52,11 +55,23 @@ def serve(
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "gradio", "app") from None
+    from crispmask.app.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
+
     loaded = load_detector(detector)
     with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         app = make_app(lambda: loaded, score, max_pixels, max_upload, host)
-        config = uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            host,
+            port,
+            http=Connection,
+            ws="none",
+            log_level="error",  # a warning for each bad request would fill a log
+            limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_HEAD,
+            timeout_graceful_shutdown=2,
+        )
         try:
             socket = config.bind_socket()
         except SystemExit:  # uvicorn has printed the reason, and would end the process
@@ -77,6 +92,7 @@ def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, ma
     try:
         import gradio as gr
         from fastapi import FastAPI
+        from gradio.utils import get_upload_folder
         from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "gradio", "app") from None
@@ -85,11 +101,13 @@ def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, ma
     from crispmask.app.page import CSS, THEME, build
 
     once = cache(detector)
+    page = build(once, score, max_pixels)
+    page.state_session_capacity = MAX_SESSIONS
     app = FastAPI(title="crispmask", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.include_router(router(once, score, max_pixels))
     app = gr.mount_gradio_app(
         app,
-        build(once, score, max_pixels),
+        page,
         path="/",
         server_name=host,
         max_file_size=max_upload,
@@ -99,7 +117,7 @@ def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, ma
         theme=THEME,
         css=CSS,
     )
-    app.add_middleware(Guard, max_upload=max_upload)
+    app.add_middleware(Guard, max_upload=max_upload, uploads=get_upload_folder())
     if host in LOOPBACK:  # against DNS rebinding: other sites whose name resolves to this computer are refused
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app
