@@ -60,6 +60,17 @@ def test_segment_gives_what_python_gives(server, image, pixels):
     assert {record["category"] for record in answer["before"]} == {"person"}
 
 
+def test_only_the_wanted_objects(server, image, pixels):
+    answer = post(server, "segment", {"image": image}, classes="person", score="0.2", tiles="2").json()
+    settings = Settings(score=0.2, classes="person", tiles=2)
+    after = segment_image(pixels, load_detector(), settings).after
+    np.testing.assert_array_equal(results_to_instances(answer["after"], *pixels.shape[:2]).masks(), after.masks())
+    refused = post(server, "segment", {"image": image}, classes="unicorn")
+    assert refused.status_code == 422
+    assert "no class 'unicorn'" in refused.json()["detail"]
+    assert post(server, "segment", {"image": image}, tiles="5").status_code == 422
+
+
 def test_refine_gives_what_python_gives(server, image, pixels):
     mask = np.zeros(pixels.shape[:2], bool)
     mask[60:500, 120:380] = True

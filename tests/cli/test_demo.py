@@ -11,7 +11,7 @@ from crispmask.samples import sample_images
 def test_demo(invoke, detector, tmp_path):
     result = invoke("demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("found person (80%)") == 2
+    assert result.stdout.count(": 1 person; refinement moved ") == len(sample_images())
     for name in ("astronaut", "grace_hopper"):
         path = tmp_path / "demo" / "pictures" / f"{name}.jpg"
         assert str(path) in result.stdout
@@ -41,7 +41,7 @@ def test_nothing_found(invoke, detector, tmp_path, monkeypatch):
     monkeypatch.setattr(type(detector), "__call__", lambda self, image: Instances.empty(image.shape[:2]))
     result = invoke("demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0
-    assert result.stdout.count("found nothing") == 2
+    assert result.stdout.count(": nothing with a score of 70% or more\n") == len(sample_images())
 
 
 def test_samples_are_small_images_of_known_origin():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +32,15 @@ def test_list_says_what_is_here(invoke, torch_home):
     assert f"crispmask models pull {NAMES[0]}" in lines
     assert f"crispmask models pull {NAMES[1]}" not in lines
     assert str(here) in lines
+
+
+def test_the_classes_of_a_detector(invoke, monkeypatch):
+    asked = []
+    detector = SimpleNamespace(categories={1: "person", 90: "toothbrush"})
+    monkeypatch.setattr("crispmask.detectors.load_detector", lambda name: asked.append(name) or detector)
+    assert invoke("models", "classes").stdout == "   1  person\n  90  toothbrush\n"
+    assert invoke("models", "classes", "mine.onnx").exit_code == 0
+    assert asked == ["embedded", "mine.onnx"]
 
 
 def test_list_needs_no_torch():

@@ -91,6 +91,19 @@ def test_options_reach_the_run(invoke, detector, tmp_path):
     assert before != after
 
 
+def test_classes_and_tiles(invoke, detector, tmp_path):
+    detector.categories = {1: "person", 18: "dog"}
+    out = tmp_path / "out"
+    command = ("segment", photo(tmp_path / "a.png"), "-o", out, "--no-pictures", "--tiles", 2, "--classes")
+    assert invoke(*command, "Person").stdout.startswith("1 object in 1 image, ")
+    settings = json.loads((out / "provenance.json").read_text())["settings"]
+    assert (settings["classes"], settings["tiles"], settings["score"]) == (["person"], 2, 0.7)
+    assert CocoDataset.from_file(out / "images.json").categories == {1: "person"}
+    again = invoke(*command, "18", "--overwrite")
+    assert again.stdout.startswith("0 objects in 1 image, ")
+    assert "The detector looks for dog, with a score of 0.7 or more" in again.stdout
+
+
 def test_results_of_another_run(invoke, refused, detector, tmp_path):
     photo(tmp_path / "a.png")
     photo(tmp_path / "b.png")
@@ -220,6 +233,7 @@ def test_missing_sources(refused, detector, tmp_path):
         (["--colour", "red"], "colour must be one of rgb, lab"),
         (["--theta-beta", "nan"], "theta_beta must be a finite number"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
+        (["--classes", "dog"], "the detector has no class 'dog': It finds person"),
         (["--params", "gone.toml"], "cannot read the parameter file gone.toml"),
         (["--params", "papr"], "unknown parameters 'papr': give 'learned', 'fixed', 'paper'"),
     ],
@@ -277,6 +291,9 @@ def test_interrupted_and_continued(invoke, detector, tmp_path, monkeypatch):
     refused = invoke("segment", source, "-o", out, "--score", 0.1)
     assert refused.exit_code == 1
     assert "score was 0.7, is 0.1" in refused.stderr
+    refused = invoke("segment", source, "-o", out, "--classes", "person")
+    assert refused.exit_code == 1
+    assert "classes was None, is ['person']" in refused.stderr
     resumed = invoke("segment", source, "-o", out)
     assert resumed.exit_code == 0
     assert resumed.stderr == "Continuing an interrupted run, which had finished 2 of 3 images.\n"

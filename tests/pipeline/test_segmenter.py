@@ -72,6 +72,19 @@ def test_a_segmenter(image, blob_detector, tmp_path):
         model(image.transpose(2, 0, 1))
 
 
+def test_classes_tiles_and_the_detectors_own_score(image, blob_detector):
+    detector = blob_detector()
+    detector.default_score = 0.95
+    assert len(Segmenter(detector).detect(image)) == 0
+    model = Segmenter(detector, classes="train", score=0.5, tiles=2)
+    assert set(model.detect(image).category_ids.tolist()) == {7}
+    assert (model.settings.classes, model.settings.score, model.settings.tiles) == (("train",), 0.5, 2)
+    assert detector.calls == 1 + 5
+    assert set(crispmask.segment(image, detector=detector, classes=[1], score=0).category_ids.tolist()) == {1}
+    with pytest.raises(ParamsError, match="no class 'cow': It finds person, train"):
+        Segmenter(detector, classes="cow")
+
+
 def test_segment_in_one_call(image, blob_detector):
     options = {"params": "fixed", "score": 0.5, "joint": True}
     expected = Segmenter(blob_detector(), **options)(image)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crispmask.app import work
 from crispmask.app.controls import BY_HAND, params_from, settings
-from crispmask.detectors.base import Detector
+from crispmask.detectors import Selection, select
 from crispmask.errors import CrispmaskError
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
@@ -43,7 +43,7 @@ def _refusing(action: Callable[..., Any]) -> Callable[..., Any]:
 class Actions:
     """The actions of one page. They keep nothing about a visitor: image and masks are part of the page's state."""
 
-    def __init__(self, detector: Callable[[], Detector], max_pixels: int) -> None:
+    def __init__(self, detector: Selection, max_pixels: int) -> None:
         self.detector, self.max_pixels = detector, max_pixels
 
     @_refusing
@@ -56,11 +56,12 @@ class Actions:
         return image, image, {"background": image, "layers": [], "composite": None}, []
 
     @_refusing
-    def detect(self, image: NDArray[np.uint8] | None, score: float, *values: Any) -> list[Any]:
-        """The detector's masks, refined."""
-        found = self.detector()(_needed(image))
-        names = self.detector().categories
-        return self._start(image, found.above(score), names, "detector", values)
+    def detect(
+        self, image: NDArray[np.uint8] | None, score: float, classes: list[str], small: bool, *values: Any
+    ) -> list[Any]:
+        """The detector's masks of these classes (of all, where none is chosen), refined."""
+        detector = select(self.detector, score=score, classes=classes or None, tiles=2 if small else 1)
+        return self._start(image, detector(_needed(image)), detector.categories, "detector", values)
 
     @_refusing
     def corner(

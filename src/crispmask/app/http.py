@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
 from numpy.typing import NDArray
 
 from crispmask.app import work
-from crispmask.detectors.base import Detector
+from crispmask.detectors import Selection
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, segment_image
@@ -25,19 +25,24 @@ from crispmask.structured import parse_json
 WAITING = 8
 """Most requests that wait; further ones get status 503."""
 
+MOST_TILES = 4
+"""17 views of an image; a visitor must not keep the server busy with more."""
+
 Upload = Annotated[UploadFile, File(description="an image file")]
+Score = Annotated[float | None, Form(description="lowest score of an object; by default the one that the page shows")]
+ClassNames = Annotated[str | None, Form(description="the only classes wanted, by name or id: person,dog")]
+Tiles = Annotated[int, Form(ge=1, le=MOST_TILES, description="N: look at N x N overlapping tiles too")]
 Params = Annotated[
     str,
     Form(description='JSON object of CRF parameters, such as {"theta_beta": 4}; by default the learned ones'),
 ]
 
 
-def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> APIRouter:
+def router(detector: Selection, max_pixels: int) -> APIRouter:
     """The routes.
 
     Args:
-        detector: returns the detector; called when it is first needed.
-        score: lowest score of a detection, where the request names none.
+        detector: its score holds where the request names none.
         max_pixels: most pixels of an image.
     """
     routes = APIRouter(prefix="/api")
@@ -66,14 +71,15 @@ def router(detector: Callable[[], Detector], score: float, max_pixels: int) -> A
 
     # Not async, so that Starlette runs them in its thread pool and not in the event loop.
     @routes.post("/segment")
-    def segment(image: Upload, score: Annotated[float, Form()] = score, params: Params = "") -> dict[str, Any]:
+    def segment(
+        image: Upload, score: Score = None, classes: ClassNames = None, tiles: Tiles = 1, params: Params = ""
+    ) -> dict[str, Any]:
         """Detect and refine objects; returns COCO results before and after the refinement."""
         with one_at_a_time():
-            settings = Settings(_params(params), score=score)
-            found = detector()
-            result = segment_image(read(image), found, settings)
+            settings = Settings(_params(params), score, classes=classes or None, tiles=tiles)
+            result = segment_image(read(image), detector, settings)
         sides = {"before": result.before, "after": result.after}
-        return {side: work.as_records(masks, found.categories) for side, masks in sides.items()}
+        return {side: work.as_records(masks, detector.categories) for side, masks in sides.items()}
 
     @routes.post("/refine", response_class=Response)
     def refine(image: Upload, mask: Upload, params: Params = "") -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,7 @@ import gradio as gr
 
 from crispmask.app.actions import ALL, Actions, curve_table
 from crispmask.app.controls import BY_HAND, FIRST, LEARNED, control, settings
-from crispmask.detectors.base import Detector
+from crispmask.detectors import Selection
 from crispmask.params import CRFParams
 from crispmask.samples import sample_images
 
@@ -27,12 +26,11 @@ footer { display: none !important; }
 """
 
 
-def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr.Blocks:
+def build(detector: Selection, max_pixels: int) -> gr.Blocks:
     """The page.
 
     Args:
-        detector: returns the detector; called when it is first needed.
-        score: initial value of the slider for the lowest score.
+        detector: its score is the initial value of the slider for the lowest score.
         max_pixels: most pixels of an image.
     """
     with gr.Blocks(title="crispmask", analytics_enabled=False, delete_cache=(600, 3600)) as page:
@@ -45,7 +43,7 @@ def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr
         )
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                sources = _sources(score)
+                sources = _sources(detector)
             with gr.Column(scale=5, min_width=320):
                 views = _views()
             with gr.Column(scale=2, min_width=300):
@@ -55,14 +53,22 @@ def build(detector: Callable[[], Detector], score: float, max_pixels: int) -> gr
     return page
 
 
-def _sources(score: float) -> SimpleNamespace:
+def _sources(detector: Selection) -> SimpleNamespace:
     """The left column: the image, and the ways to get a mask of it."""
     made = SimpleNamespace()
     made.upload = gr.File(label="Image", file_types=["image"], height=120, elem_id="image")
     made.samples = gr.Radio([p.stem for p in sample_images()], label="or a sample image", elem_id="samples")
     with gr.Tabs():
         with gr.Tab("Detect"):
-            made.score = gr.Slider(0.05, 1, score, step=0.05, label="lowest score", elem_id="score")
+            made.classes = gr.Dropdown(
+                sorted(detector.categories.values()),
+                value=[],
+                multiselect=True,
+                label="classes (none: all)",
+                elem_id="classes",
+            )
+            made.score = gr.Slider(0.05, 1, detector.default_score, step=0.05, label="lowest score", elem_id="score")
+            made.small = gr.Checkbox(False, label="small objects: look at 2 x 2 tiles too, slower", elem_id="small")
             made.detect = gr.Button("Detect again", size="sm")
         with gr.Tab("Box"):
             gr.Markdown("Click two opposite corners of a box around an object.")
@@ -155,18 +161,19 @@ def _connect(
     """Let every control call its action."""
     image, which, made = state.image, parameters.which, parameters.controls
     controls = [parameters.mode, *made.values()]
+    wanted = [image, sources.score, sources.classes, sources.small]
     shown: list[Any] = [views.compare, views.edge, views.heat, views.summary, views.toml, views.command]
     started = [state.scene, which, *shown]
     hidden: dict[str, Any] = {"api_visibility": "private"}
 
     def on_new_image(event: Any, source: Any) -> None:
         opened = event(actions.open, [source], [image, sources.canvas, sources.editor, state.corners], **hidden)
-        opened.success(actions.detect, [image, sources.score, *controls], started, **hidden)
+        opened.success(actions.detect, [*wanted, *controls], started, **hidden)
 
     on_new_image(sources.upload.upload, sources.upload)
     on_new_image(sources.samples.input, sources.samples)
-    again = [sources.detect.click, sources.score.release]
-    gr.on(again, actions.detect, [image, sources.score, *controls], started, **hidden)
+    again = [sources.detect.click, sources.score.release, sources.classes.input, sources.small.input]
+    gr.on(again, actions.detect, [*wanted, *controls], started, **hidden)
     corners = [state.corners, sources.canvas, *started]
     sources.canvas.select(actions.corner, [image, state.corners, *controls], corners, **hidden)
     sources.scribble.click(actions.scribble, [image, sources.editor, *controls], started, **hidden)

@@ -7,13 +7,10 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-from crispmask.detectors import load_detector
-from crispmask.detectors.base import Detector
+from crispmask.detectors import Selection, load_detector, select
 from crispmask.errors import MissingExtraError, ParamsError
-from crispmask.params import DEFAULT_SCORE
 
 MAX_PIXELS = 40_000_000
 MAX_UPLOAD = 40_000_000
@@ -28,7 +25,7 @@ def serve(
     port: int = 7860,
     *,
     detector: str = "embedded",
-    score: float = DEFAULT_SCORE,
+    score: float | None = None,
     max_pixels: int = MAX_PIXELS,
     max_upload: int = MAX_UPLOAD,
     on_ready: Callable[[str], None] | None = None,
@@ -39,7 +36,7 @@ def serve(
         host: address to listen on; with any but a loopback address the page can be reached from the network.
         port: 0 chooses a free one.
         detector: name or file, see `crispmask.load_detector`.
-        score: initial value of the slider for the lowest score.
+        score: initial value of the slider for the lowest score; by default the detector's.
         max_pixels: larger images are refused.
         max_upload: larger uploads are refused, bytes.
         on_ready: called with the page's URL when it can be opened.
@@ -57,10 +54,10 @@ def serve(
         raise MissingExtraError(error.name or "gradio", "app") from None
     from crispmask.app.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
 
-    loaded = load_detector(detector)
+    loaded = select(load_detector(detector), score=score)
     with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        app = make_app(lambda: loaded, score, max_pixels, max_upload, host)
+        app = make_app(loaded, max_pixels, max_upload, host)
         config = uvicorn.Config(
             app,
             host,
@@ -87,7 +84,7 @@ def serve(
             server.run(sockets=[socket])
 
 
-def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, max_upload: int, host: str = "127.0.0.1"):
+def make_app(detector: Selection, max_pixels: int, max_upload: int, host: str = "127.0.0.1"):
     """The ASGI application: the HTTP interface under ``/api`` and the page at ``/``, both behind `Guard`."""
     try:
         import gradio as gr
@@ -100,11 +97,10 @@ def make_app(detector: Callable[[], Detector], score: float, max_pixels: int, ma
     from crispmask.app.http import router
     from crispmask.app.page import CSS, THEME, build
 
-    once = cache(detector)
-    page = build(once, score, max_pixels)
+    page = build(detector, max_pixels)
     page.state_session_capacity = MAX_SESSIONS
     app = FastAPI(title="crispmask", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.include_router(router(once, score, max_pixels))
+    app.include_router(router(detector, max_pixels))
     app = gr.mount_gradio_app(
         app,
         page,

@@ -8,7 +8,7 @@ import typer
 
 from crispmask.cli.console import say, waiting
 from crispmask.errors import MissingExtraError
-from crispmask.params import DEFAULT_SCORE, check_number
+from crispmask.params import check_number
 
 
 def app(
@@ -19,8 +19,13 @@ def app(
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 chooses a free one.")] = 7860,
     detector: Annotated[str, typer.Option(metavar="NAME|FILE", help="As for segment.")] = "embedded",
     score: Annotated[
-        float, typer.Option(metavar="X", help="Lowest score of a detection; the page can change it.")
-    ] = DEFAULT_SCORE,
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Lowest score of a detection, which the page can change; by default the detector says which.",
+            show_default=False,
+        ),
+    ] = None,
     max_megapixels: Annotated[float, typer.Option(min=0.1, metavar="X", help="Refuse larger images.")] = 40,
     max_upload: Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.")] = 40,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
@@ -29,7 +34,8 @@ def app(
 
     The page is served by this computer: no image leaves it, and the page loads nothing from the internet.
     """
-    check_number("--score", score, 0, 1)
+    if score is not None:
+        check_number("--score", score, 0, 1)
     check_number("--max-megapixels", max_megapixels, 0.1, 1e5)
     check_number("--max-upload", max_upload, 0.1, 1e6)
     with waiting("Starting"):

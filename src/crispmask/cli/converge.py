@@ -42,8 +42,14 @@ def converge(
         str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded' (people), or an ONNX file.")
     ] = "embedded",
     score: Annotated[
-        float, typer.Option(metavar="X", help="Leave out detections below this score, 0 to 1.")
-    ] = DEFAULT_SCORE,
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Leave out detections below this score, 0 to 1; by default the detector says which. "
+            f"[dim]\\[default for --results: {DEFAULT_SCORE}][/dim]",
+            show_default=False,
+        ),
+    ] = None,
     follow: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Iterations to follow.")] = 30,
     sheets: Annotated[
         int, typer.Option(min=0, metavar="N", help="Images that get a contact sheet of their masks.")
@@ -61,14 +67,15 @@ def converge(
     is settled), and contact sheets.
     """
     chosen = read_fixed_params(params, overrides)
-    if not 0 <= score <= 1:
-        raise ParamsError(f"score must be a number in [0, 1], got {score!r}")
     with waiting("Loading"):
+        from crispmask.detectors.selection import check_score
         from crispmask.plots import check_matplotlib
         from crispmask.tuning.convergence import summary
         from crispmask.tuning.convergence.survey import survey
 
         check_matplotlib()
+        if score is not None:
+            check_score(score)
         if output.exists() and not output.is_dir():
             raise DataError(f"the output {output} is a file: name a folder")
         if bool(sources) == (results is not None):
@@ -76,7 +83,7 @@ def converge(
         if results is not None:
             if annotations is None or images is None:
                 raise ParamsError("--results needs --annotations and --images, which say where its images are")
-            readers = _of_results(results, annotations, images, score)
+            readers = _of_results(results, annotations, images, DEFAULT_SCORE if score is None else score)
         else:
             readers = _of_detector(sources or [], detector, score, threads)
         readers = dict(list(readers.items())[:limit])
@@ -96,7 +103,8 @@ def converge(
             on_image=lambda objects: progress.advance(bar),
         )
     if not courses:
-        raise DataError(f"there is no object with a score of {score} or more in {count(len(readers), 'image')}")
+        least = "that the detector is sure of" if score is None else f"with a score of {score} or more"
+        raise DataError(f"there is no object {least} in {count(len(readers), 'image')}: lower --score")
     with waiting("Drawing"):
         summary.write_objects(output / "objects.csv", courses)
         summary.write_iterations(output / "iterations.csv", courses)
@@ -115,20 +123,20 @@ def converge(
         say(f"Masks         {output / 'sheets'}")
 
 
-def _of_detector(sources: list[str], name: str, score: float, threads: int | None) -> Mapping[str, Read]:
+def _of_detector(sources: list[str], name: str, score: float | None, threads: int | None) -> Mapping[str, Read]:
 
-    from crispmask.detectors import load_detector
+    from crispmask.detectors import load_detector, select
     from crispmask.image import find_images, read_image
     from crispmask.pipeline.naming import relative_names
 
     # The images run in parallel here.
     detector = load_detector(name, threads=1)
+    detector = select(detector, score=detector.default_score if score is None else score)
 
     def reading(path: Path) -> Read:
         def read() -> Any:
             image = read_image(path)
-            found = detector(image)
-            return image, found.above(score)
+            return image, detector(image)
 
         return read
 

@@ -1,8 +1,9 @@
-"""``crispmask demo``: the two sample images, before and after."""
+"""``crispmask demo``: the sample images, before and after."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crispmask.cli.console import PREPARING, complain, say, waiting
-from crispmask.params import DEFAULT_SCORE
+from crispmask.cli.console import PREPARING, complain, count, say, waiting
 
 if TYPE_CHECKING:
     from crispmask.instances import Instances
@@ -22,9 +22,9 @@ def demo(
         "crispmask-demo"
     ),
 ) -> None:
-    """See it work: find the people in two sample images and refine their masks.
+    """See it work: find the objects in a few sample images and refine their masks.
 
-    Writes what crispmask segment writes, and the two images beside it.
+    Writes what crispmask segment writes, and the images beside it.
     """
     with _step("Loading the embedded detector"):
         from crispmask.coco import CocoDataset, read_results, results_to_instances
@@ -36,7 +36,7 @@ def demo(
         detector = load_detector()
     with _step(PREPARING):
         prepare(Settings())
-    with _step("Segmenting two images"):
+    with _step(f"Segmenting {count(len(sample_images()), 'image')}"):
         images = [output / "images" / sample.name for sample in sample_images()]
         for sample, image in zip(sample_images(), images, strict=True):
             write_bytes(image, sample.read_bytes())
@@ -49,7 +49,7 @@ def demo(
     for image_id, info in CocoDataset.from_file(output / "images.json").images.items():
         own = ([record for record in side if record["image_id"] == image_id] for side in results)
         before, after = (results_to_instances(side, *info.size) for side in own)
-        say(f"  {info.file_name}: {_describe(before, after, detector.categories)}")
+        say(f"  {info.file_name}: {_describe(before, after, detector.categories, report.settings.score)}")
     say("")
     say("Look at")
     for image in images:
@@ -69,11 +69,12 @@ def _step(what: str) -> Iterator[None]:
     say(f"{what:<60} {time.monotonic() - started:5.1f} s")
 
 
-def _describe(before: Instances, after: Instances, names: dict[int, str]) -> str:
-    """What was found, and how much of the masks changed."""
+def _describe(before: Instances, after: Instances, names: dict[int, str], score: float | None) -> str:
+    """What was found, the surest first, and how much of the masks changed."""
     if not len(before):
-        return f"found nothing with a score of {DEFAULT_SCORE:.0%} or more"
-    found = ", ".join(f"{names[int(c)]} ({s:.0%})" for c, s in zip(before.category_ids, before.scores, strict=True))
+        return f"nothing with a score of {score:.0%} or more"
+    numbers = Counter(names[int(key)] for key in before.category_ids)
+    found = ", ".join(f"{number} {name}" for name, number in numbers.items())
     changed = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
     pixels = sum(int(window.mask.sum()) for window in before.windows)
-    return f"found {found}; refinement moved {changed / max(pixels, 1):.1%} of the mask pixels"
+    return f"{found}; refinement moved {changed / max(pixels, 1):.1%} of the mask pixels"

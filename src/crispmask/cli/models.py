@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from crispmask.cli.console import err, out, say
+from crispmask.cli.console import err, out, say, waiting
 from crispmask.detectors.weights import COCO_CLASSES, MIRROR, NAMES, WEIGHTS, cached_path
 from crispmask.detectors.weights import pull as fetch
 
@@ -40,6 +40,22 @@ def list_models() -> None:
         say("\nWeights are fetched when a detector is first used. To fetch them now:")
     for name in [name for name in paths if name not in here]:
         say(f"  crispmask models pull {name}")
+
+
+@models.command("classes")
+def list_classes(
+    detector: Annotated[
+        str, typer.Argument(metavar="[NAME|FILE]", help="As for segment.", show_default="embedded")
+    ] = "embedded",
+) -> None:
+    """List the classes that a detector finds, each with its category id, as --classes takes them."""
+    ensure_weights(detector)
+    with waiting("Loading the detector"):
+        from crispmask.detectors import load_detector
+
+        categories = load_detector(detector).categories
+    for key, name in categories.items():
+        say(f"{key:>4}  {name}")
 
 
 @models.command("pull", no_args_is_help=True)

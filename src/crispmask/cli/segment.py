@@ -14,10 +14,10 @@ from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, left_alone
 from crispmask.cli.models import ensure_weights
 from crispmask.cli.options import options_from
 from crispmask.cli.resumable import Resumable
-from crispmask.params import DEFAULT_SCORE, CRFParams
+from crispmask.params import CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import Progress, SegmentReport, Settings
+    from crispmask.pipeline import Progress, SegmentReport
 
 Sources = Annotated[
     list[str],
@@ -31,6 +31,33 @@ DetectorName = Annotated[
         metavar="NAME|FILE",
         help="What finds the objects: 'embedded' (people), a name of 'crispmask models list', an ONNX file, or a "
         "torchvision checkpoint (.pt).",
+    ),
+]
+Score = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Drop detections below this score, 0 to 1; by default the detector says which.",
+        show_default=False,
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="NAME,...",
+        help="Only these classes, by name or category id; 'crispmask models classes' lists them. "
+        "[dim]\\[default: all][/dim]",
+        show_default=False,
+    ),
+]
+Tiles = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=16,
+        metavar="N",
+        help="For small objects: look at N x N overlapping tiles of the image too, in N x N + 1 times the time.",
     ),
 ]
 Annotations = Annotated[
@@ -68,9 +95,9 @@ def segment(
     output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")],
     overrides: dict[str, Any],
     detector: DetectorName = "embedded",
-    score: Annotated[
-        float, typer.Option(metavar="X", help="Drop detections below this score, 0 to 1.")
-    ] = DEFAULT_SCORE,
+    score: Score = None,
+    classes: ClassNames = None,
+    tiles: Tiles = 1,
     params: Params = "learned",
     refine: Annotated[bool, typer.Option("--refine/--no-refine", help="Refine the detector's masks.")] = True,
     joint: Joint = False,
@@ -103,7 +130,7 @@ def segment(
         from crispmask.pipeline import Settings
         from crispmask.pipeline.ray import segment_on_ray
 
-        settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
+        settings = Settings(chosen, score, refine, joint, classes, tiles)
         result, seconds = on_ray(
             lambda show: segment_on_ray(
                 sources,
@@ -123,7 +150,7 @@ def segment(
             settings,
             address,
         )
-        conclude(result, settings, seconds, output, json=json is not False, table=True)
+        conclude(result, seconds, output, json=json is not False, table=True)
         return
     only("ray", address=address, images_per_file=images_per_file, gpus=gpus, json=json)
     ensure_weights(detector)
@@ -131,7 +158,7 @@ def segment(
         from crispmask.detectors import load_detector
         from crispmask.pipeline import Settings, segment_folder
 
-        settings = Settings(params=chosen, score=score, refine=refine, joint=joint)
+        settings = Settings(chosen, score, refine, joint, classes, tiles)
         loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
     with Resumable("image", "Looking for images") as work:
 
@@ -151,12 +178,11 @@ def segment(
             overwrite=overwrite,
             on_image=show,
         )
-    conclude(report, settings, work.seconds, output, pictures=pictures is not False)
+    conclude(report, work.seconds, output, pictures=pictures is not False)
 
 
 def conclude(
     report: SegmentReport,
-    settings: Settings,
     seconds: float,
     output: str,
     *,
@@ -169,8 +195,8 @@ def conclude(
         say(f"{count(report.objects, 'object')} in {count(report.images, 'image')}, {seconds:.1f} s.")
         if not report.objects:
             say(
-                f"The detector looks for {some_of(report.categories, 6)}, with a score of {settings.score:g} or more: "
-                "lower --score, or choose another --detector."
+                f"The detector looks for {some_of(report.categories, 6)}, with a score of {report.settings.score:g} or "
+                "more: lower --score, or choose another --detector."
             )
         for line in notes(report):
             say(line)

@@ -6,16 +6,33 @@ from pathlib import Path
 
 from crispmask.detectors.base import Detector
 from crispmask.detectors.files import EMBEDDED_SHA256, embedded_model_path
+from crispmask.detectors.selection import Classes, Selection, select
 from crispmask.detectors.weights import NAMES
 from crispmask.errors import MissingExtraError, ModelError, ParamsError
 from crispmask.files import checksum
 
-__all__ = ["EMBEDDED_SHA256", "Detector", "checksum", "embedded_model_path", "load_detector"]
+__all__ = [
+    "EMBEDDED_SHA256",
+    "Classes",
+    "Detector",
+    "Selection",
+    "checksum",
+    "embedded_model_path",
+    "load_detector",
+    "select",
+]
 
 
 def load_detector(
-    name_or_path: str | Path | None = None, *, threads: int = 0, device: str | None = None, half: bool = False
-) -> Detector:
+    name_or_path: str | Path | None = None,
+    *,
+    score: float | None = None,
+    classes: Classes | None = None,
+    tiles: int = 1,
+    threads: int = 0,
+    device: str | None = None,
+    half: bool = False,
+) -> Selection:
     """A detector by name or file.
 
     Args:
@@ -23,6 +40,10 @@ def load_detector(
             ``crispmask train`` exported; ``"maskrcnn_resnet50_fpn"`` or ``"maskrcnn_resnet50_fpn_v2"`` for
             torchvision's with their COCO weights, fetched at the first use; or a ``.pt`` or ``.pth`` file with the
             state dict of one of those networks (the last two need the extra ``torch``).
+        score: finds below it are dropped, in [0, 1]; by default it gives whatever the network does.
+        classes: the only classes that it gives, by name or category id: ``["person", "dog"]`` or ``"person,dog"``.
+        tiles: N to look at N x N overlapping tiles of the image too, for small objects; see
+            `crispmask.detectors.tiles`.
         threads: for one call of ONNX Runtime; 0 lets it decide. torch's number of threads is not changed.
         device: ``"cpu"``, ``"cuda"`` (or ``"cuda:1"``) or ``"mps"``; by default the CPU for torch, and for ONNX Runtime
             the GPU where it has one.
@@ -30,9 +51,15 @@ def load_detector(
 
     Raises:
         ModelError: neither a known name nor a usable file; the message names what can be given.
-        ParamsError: a device that cannot be used, or half precision where there is none.
+        ParamsError: a device that cannot be used, half precision where there is none, a class that the detector does
+            not have, or a score or number of tiles out of range.
         MissingExtraError: torch is needed and not installed.
     """
+    network = _load_network(name_or_path, threads, device, half)
+    return select(network, score=score, classes=classes, tiles=tiles)
+
+
+def _load_network(name_or_path: str | Path | None, threads: int, device: str | None, half: bool) -> Detector:
     name = "embedded" if name_or_path is None else str(name_or_path)
     suffix = Path(name).suffix.lower()
     if name in NAMES or suffix in (".pt", ".pth"):

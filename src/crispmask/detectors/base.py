@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from crispmask.params import DEFAULT_SCORE
+
 if TYPE_CHECKING:  # the command line's help needs the package's names, not its arrays
     import numpy as np
     from numpy.typing import NDArray
@@ -16,6 +18,8 @@ class Detector(Protocol):
     """Finds the objects of one image; safe to call from several threads.
 
     A detector that is faster on several images at once also has ``batch(images)``, which gives a list of `Instances`.
+    One that shows few wrong objects from another score on than `DEFAULT_SCORE` has that score as ``default_score``. One
+    that saves time where low scores are not wanted has ``at_least(score)``, which gives the same detector without them.
 
     Attributes:
         name: the name or path that `load_detector` was given, for messages and provenance.
@@ -23,13 +27,24 @@ class Detector(Protocol):
         checksum: SHA-256 of the weights, in hex.
     """
 
-    name: str
-    categories: dict[int, str]
-    checksum: str
+    # Properties, so that an implementation may have them as plain attributes or as properties.
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def categories(self) -> dict[int, str]: ...
+
+    @property
+    def checksum(self) -> str: ...
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Objects by descending score in an image (H, W, 3) uint8 RGB."""
         ...
+
+
+def default_score(detector: object) -> float:
+    """The score from which on a detector's finds are used where the user names none: its own, if it has one."""
+    return float(getattr(detector, "default_score", DEFAULT_SCORE))
 
 
 def detect_all(detector: Detector, images: Sequence[NDArray[np.uint8]]) -> list[Instances]:

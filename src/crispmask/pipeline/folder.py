@@ -74,10 +74,12 @@ def segment_folder(
         ImageError: sources without any image that can be read.
         DataError: an annotation file that cannot be used, or names none of the images or not one named as a source;
             results of another run in `output`, or a run that writes there now.
-        ParamsError: an interrupted run with other settings in `output`, or a batch size below 1.
+        ParamsError: an interrupted run with other settings in `output`, a class that the detector does not have, or a
+            batch size or number of tiles out of range.
         ModelError: a detector that fails.
     """
-    output, settings = Path(output), settings or Settings()
+    output = Path(output)
+    detector, settings = (settings or Settings()).applied_to(detector)
     if batch_size < 1:
         raise ParamsError(f"batch_size must be at least 1, got {batch_size}")
     if output.exists() and not output.is_dir():
@@ -121,6 +123,7 @@ def segment_folder(
         plan.unread,
         tuple(animated),
         left_alone,
+        settings,
     )
 
 
@@ -205,7 +208,7 @@ class _Run:
         """The journal's record of an image, whose picture is in place then."""
         seen = stamp(Path(self.plan.images[name].uri))
         found = self.detector(frame.pixels) if found is None else found
-        result = refine_found(frame.pixels, found.above(self.settings.score), self.settings, threads=self.threads)
+        result = refine_found(frame.pixels, found, self.settings, threads=self.threads)
         picture = f"{PICTURES}/{self.pictures[name]}" if name in self.pictures else None
         self.output.begin()
         if picture is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,7 +42,9 @@ class RefineJob:
         on_bad: Callable[[str], None] | None,
     ) -> None:
         self.results, self.images, self.output = Path(results), Path(images), Path(output)
-        self.settings = settings or Settings(score=0)
+        settings = settings or Settings()
+        self.score = settings.score or 0.0
+        self.settings = replace(settings, score=self.score)
         self.named_by = Path(annotations) if annotations else images_file_beside(self.results)
         _check_output(self.output, self.results, self.named_by)
         dataset = CocoDataset.from_file(self.named_by, annotations=False) if self.named_by else None
@@ -73,7 +76,7 @@ class RefineJob:
     def plan(self, file: BinaryIO) -> RecordPlan:
         """The records of the opened file, checked; those that cannot be refined are `bad`."""
         learned = isinstance(self.settings.params, LearnedParams)  # which make masks from boxes
-        return RecordPlan.make(file, self.results, self.folder, self.settings.score, self.bad, box_suffices=learned)
+        return RecordPlan.make(file, self.results, self.folder, self.score, self.bad, box_suffices=learned)
 
     def conclude(
         self, plan: RecordPlan, numbers: Sequence[int], resumed: int, left_alone: Mapping[str, int]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crispmask.errors import CrispmaskError, ModelError
+from crispmask.pipeline.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class SegmentReport:
         unread: images found in folders whose format cannot be read here; they are not segmented.
         animated: images in the results whose file holds further frames or pages, which were not read.
         left_alone: how many masks the learned parameters left as they were, by reason.
+        settings: of the run, with what the detector decided.
     """
 
     images: int
@@ -66,6 +68,7 @@ class SegmentReport:
     unread: tuple[Path, ...] = ()
     animated: tuple[str, ...] = ()
     left_alone: Mapping[str, int] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True)

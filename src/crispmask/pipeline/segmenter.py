@@ -11,11 +11,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.detectors import load_detector
-from crispmask.detectors.base import Detector
+from crispmask.detectors import Classes, Detector, Selection, load_detector
 from crispmask.image import as_image, read_image
 from crispmask.instances import Instances
-from crispmask.params import DEFAULT_SCORE
 from crispmask.pipeline.settings import Settings
 from crispmask.refinement import Params, default_params, read_params, refine_instances
 
@@ -46,8 +44,8 @@ def segment_image(
         settings: by default ``Settings()``.
         threads: of the refinement; by default one per processor. The result has the same bits for any number.
     """
-    settings = settings or Settings()
-    return refine_found(image, detector(image).above(settings.score), settings, threads=threads)
+    chosen, settings = (settings or Settings()).applied_to(detector)
+    return refine_found(image, chosen(image), settings, threads=threads)
 
 
 def refine_found(
@@ -83,7 +81,9 @@ class Segmenter:
             torchvision checkpoint, or any callable from an image, uint8 (H, W, 3) RGB, to `Instances`.
         params: of the refinement: ``"learned"``, ``"fixed"`` or ``"paper"``, the path of a TOML file, or an object of
             `CRFParams` or `LearnedParams`; by default the learned ones that ship.
-        score: detections below it are dropped, in [0, 1].
+        score: detections below it are dropped, in [0, 1]; by default the detector says which.
+        classes: the only classes that are wanted, by name or category id: ``["person", "dog"]``; by default all.
+        tiles: N to look at N x N overlapping tiles of the image too, for small objects.
         joint: whether every pixel belongs to one instance at most.
         device: where the detector runs: ``"cpu"``, ``"cuda"``, ``"mps"``; see `crispmask.load_detector`.
         half: whether the detector computes in half precision; torchvision's on a GPU only.
@@ -91,7 +91,7 @@ class Segmenter:
 
     Raises:
         ModelError: a detector that is not known or cannot be used.
-        ParamsError: parameters, a score or a device that cannot be used.
+        ParamsError: parameters, a score, a class, a number of tiles or a device that cannot be used.
 
     Example:
         >>> import crispmask
@@ -106,18 +106,21 @@ class Segmenter:
         detector: str | Path | Detector = "embedded",
         *,
         params: str | Params | None = None,
-        score: float = DEFAULT_SCORE,
+        score: float | None = None,
+        classes: Classes | None = None,
+        tiles: int | None = None,
         joint: bool = False,
         device: str | None = None,
         half: bool = False,
         threads: int | None = None,
     ) -> None:
         chosen = default_params() if params is None else read_params(params) if isinstance(params, str) else params
-        self.settings = Settings(chosen, score, joint=joint)
+        settings = Settings(chosen, score, joint=joint, classes=classes, tiles=tiles)
         self.threads = threads
         if isinstance(detector, str | Path):
             detector = load_detector(detector, threads=threads or 0, device=device, half=half)
-        self.detector: Detector = detector
+        self.detector: Selection
+        self.detector, self.settings = settings.applied_to(detector)
 
     def __call__(self, image: str | Path | ArrayLike) -> Instances:
         """Detect and refine the objects of an image.
@@ -138,7 +141,7 @@ class Segmenter:
 
     def detect(self, image: str | Path | ArrayLike) -> Instances:
         """The detector's own instances at or above the score; arguments and errors as for a call."""
-        return self.detector(_pixels(image)).above(self.settings.score)
+        return self.detector(_pixels(image))
 
     def refine(self, image: str | Path | ArrayLike, found: Instances) -> Instances:
         """The same instances with refined masks, whatever their score.
@@ -154,7 +157,9 @@ def segment(
     *,
     detector: str | Path | Detector = "embedded",
     params: str | Params | None = None,
-    score: float = DEFAULT_SCORE,
+    score: float | None = None,
+    classes: Classes | None = None,
+    tiles: int | None = None,
     joint: bool = False,
     device: str | None = None,
     threads: int | None = None,
@@ -166,7 +171,7 @@ def segment(
 
     Args:
         image: a file, or uint8 (H, W, 3) RGB.
-        detector, params, score, joint, device, threads: as for `Segmenter`.
+        detector, params, score, classes, tiles, joint, device, threads: as for `Segmenter`.
 
     Returns:
         The objects by descending score, with refined masks: ``.masks()`` are bool (N, H, W), ``.boxes`` float32 (N, 4)
@@ -176,12 +181,13 @@ def segment(
         ImageError: a file that cannot be read.
         ShapeError, ValueRangeError: an array that is no such image.
         ModelError: a detector that is not known or cannot be used.
-        ParamsError: parameters, a score or a device that cannot be used.
+        ParamsError: parameters, a score, a class, a number of tiles or a device that cannot be used.
     """
     if isinstance(detector, str | Path):
         with _loading:  # else two threads would load it twice
             detector = _loaded(str(detector), device)
-    return Segmenter(detector, params=params, score=score, joint=joint, threads=threads)(image)
+    model = Segmenter(detector, params=params, score=score, classes=classes, tiles=tiles, joint=joint, threads=threads)
+    return model(image)
 
 
 _loading = Lock()

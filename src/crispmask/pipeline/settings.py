@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from crispmask.errors import ParamsError
+from crispmask.detectors import Classes, Detector, Selection, select
+from crispmask.detectors.selection import check_score
 from crispmask.instances import Instances
-from crispmask.params import DEFAULT_SCORE
 from crispmask.refinement import LearnedParams, Params, default_params, explain, refine_instances
 
 
@@ -19,27 +19,45 @@ class Settings:
 
     Attributes:
         params: of the refinement; by default the learned ones that ship.
-        score: detections below it are dropped, in [0, 1].
+        score: detections below it are dropped, in [0, 1]; by default the detector says which.
         refine: whether to refine at all; if not, the masks after are the masks before.
         joint: whether every pixel belongs to one instance at most.
+        classes: the only classes that are wanted, names or category ids of the detector; by default all.
+        tiles: N to look at N x N overlapping tiles of the image too, for small objects; 1 for the whole image alone; by
+            default what the detector was loaded with.
 
     Raises:
         ParamsError: a score outside [0, 1].
     """
 
     params: Params = field(default_factory=default_params)
-    score: float = DEFAULT_SCORE
+    score: float | None = None
     refine: bool = True
     joint: bool = False
+    classes: Classes | None = None
+    tiles: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.score <= 1:
-            raise ParamsError(f"score must be a number in [0, 1], got {self.score!r}")
-        object.__setattr__(self, "score", float(self.score))
+        if self.score is not None:
+            object.__setattr__(self, "score", check_score(self.score))
+
+    def applied_to(self, detector: Detector) -> tuple[Selection, Settings]:
+        """The detector that gives what is wanted, and these settings with what they leave to it filled in.
+
+        Raises:
+            ParamsError: a class that the detector does not have, or a number of tiles out of range.
+        """
+        chosen = select(detector, score=self.score, classes=self.classes, tiles=self.tiles)
+        chosen = select(chosen, score=chosen.default_score)
+        return chosen, replace(self, score=chosen.score, classes=chosen.classes, tiles=chosen.tiles)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping of names to values; parameters that have no effect are left out."""
-        own = {"score": self.score, "refine": self.refine}
+        own: dict[str, Any] = {"score": self.score, "refine": self.refine}
+        if self.classes is not None:
+            own["classes"] = list(self.classes)
+        if self.tiles not in (None, 1):
+            own["tiles"] = self.tiles
         return {**own, "joint": self.joint, **self.params.as_dict()} if self.refine else own
 
 

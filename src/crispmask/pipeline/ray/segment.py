@@ -76,16 +76,17 @@ def segment_on_ray(
     Raises:
         ImageError: sources without any image.
         DataError: a manifest, annotation file or output that cannot be used, or results of another run in `output`.
-        ParamsError: an interrupted run with other settings in `output`.
+        ParamsError: an interrupted run with other settings in `output`, a class that the detector does not have, or a
+            number of tiles out of range.
         ModelError: a detector that fails.
         ClusterError: a cluster that cannot be reached or loses more than it can compute again.
     """
-    settings, out = settings or Settings(), Place.of(output)
+    out = Place.of(output)
     if images_per_file < 1:
         raise ParamsError(f"images_per_file must be at least 1, got {images_per_file}")
     if out.is_file():
         raise DataError(f"the output {output} is a file: name a folder")
-    loaded = load_detector(detector)
+    loaded, settings = (settings or Settings()).applied_to(load_detector(detector))
     dataset = CocoDataset.from_file(annotations, annotations=False) if annotations else None
     categories = Categories.make(loaded.categories, dataset)
     facts = run_facts(loaded, annotations, sources, settings)
@@ -126,6 +127,7 @@ def segment_on_ray(
         tuple(map(Path, notes["unread"])),
         summary.animated,
         summary.left_alone,
+        settings,
     )
 
 

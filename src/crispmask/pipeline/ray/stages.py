@@ -162,7 +162,7 @@ class Detect:
     """
 
     def __init__(self, detector: str, checksum: str, settings: Settings, device: str = "cpu") -> None:
-        self._detector, self._settings = load_detector(detector, threads=1, device=device), settings
+        self._detector, _ = settings.applied_to(load_detector(detector, threads=1, device=device))
         if self._detector.checksum != checksum:
             raise ModelError(f"the detector {detector} is another file on the machines of the cluster than here")
 
@@ -173,8 +173,7 @@ class Detect:
     def _detect(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["error"] is None:
             with one_image(row[KEY], _into(row)):
-                found = self._detector(_image(row)).above(self._settings.score)
-                row["before"] = pickle.dumps(found)
+                row["before"] = pickle.dumps(self._detector(_image(row)))
         return row
 
 
