@@ -125,13 +125,13 @@ def converge(
 
 def _of_detector(sources: list[str], name: str, score: float | None, threads: int | None) -> Mapping[str, Read]:
 
-    from crispmask.detectors import load_detector, select
+    from crispmask.detectors import load_detector
     from crispmask.image import find_images, read_image
+    from crispmask.pipeline import Settings
     from crispmask.pipeline.naming import relative_names
 
     # The images run in parallel here.
-    detector = load_detector(name, threads=1)
-    detector = select(detector, score=detector.default_score if score is None else score)
+    detector, _ = Settings(score=score).applied_to(load_detector(name, threads=1))
 
     def reading(path: Path) -> Read:
         def read() -> Any:
