@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -113,3 +114,18 @@ def test_the_interval_covers_a_known_difference():
     drawn = weighted_means(values, np.arange(200), draws(200, 3000, 1))
     span = interval(drawn[:, 0])
     assert span.high - span.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.06)
+
+
+def test_memory_of_many_images():
+    """200 000 images took 3.4 GB."""
+    tracemalloc.start()
+    try:
+        weights = draws(20_000, 500)
+        values = np.random.default_rng(0).random((20_000, 2))
+        means = weighted_means(values, np.arange(20_000), weights)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6
+    assert means == pytest.approx(weights.astype(np.float64) @ values / 20_000)
+    assert (weights.sum(axis=1) == 20_000).all()

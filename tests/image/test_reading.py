@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
@@ -14,6 +15,8 @@ from PIL import Image
 from crispmask.errors import ImageError
 from crispmask.image import decode_frame, formats, read_frame, read_image, read_size
 from crispmask.image import reading as module
+
+from ..memory import megabytes_above
 
 
 @pytest.fixture
@@ -306,6 +309,59 @@ def test_the_limit_is_on_pixels(tmp_path, photo, monkeypatch):
     assert read_image(tmp_path / "photo.png").shape == photo.shape
     monkeypatch.setattr(module, "MAX_PIXELS", 24 * 36 - 1)
     refused(tmp_path / "photo.png", "36x24")
+
+
+def test_the_limit_on_sides(tmp_path):
+    Image.new("1", (1_000_001, 1)).save(tmp_path / "line.png")
+    refused(tmp_path / "line.png", "1000001x1 pixels, a side longer than the limit of 1000000 pixels; scale it down")
+
+
+@pytest.mark.parametrize("suffix", ["webp", "jp2"])
+def test_formats_whose_decoders_take_more_memory(tmp_path, photo, suffix, monkeypatch):
+    Image.fromarray(photo).save(tmp_path / f"photo.{suffix}")
+    monkeypatch.setattr(module, "_MAX_PIXELS_OF", {"JPEG2000": 24 * 36 - 1, "WEBP": 24 * 36 - 1})
+    refused(tmp_path / f"photo.{suffix}", "36x24 pixels, more than the limit of .* scale it down or convert it to PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("large.png", {}), ("large.tif", {"compression": "group4", "strip_size": 1 << 30})]
+)
+def test_memory_of_a_small_file_with_many_pixels(tmp_path, name, options):
+    """A PNG took 18 bytes a pixel, a TIFF of 2 KB 15."""
+    Image.new("1" if options else "RGBA", (5000, 4000), 1).save(tmp_path / name, **options)
+    assert (tmp_path / name).stat().st_size < 100_000
+    prepare = "from crispmask.image import read_image\n"
+    assert megabytes_above(prepare, f"read_image({name!r})", tmp_path) < 20 * 9 + 30
+
+
+def fax(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["group4", "group3", "tiff_ccitt"])
+@pytest.mark.parametrize("tags", [{262: 1}, {262: 0}, {278: 1}, {278: 512}, {266: 2}, {274: 3}, {274: 6}, {274: 7}])
+def test_fax_compression(astronaut, compression, tags):
+    image = Image.fromarray(astronaut[:300]).convert("1")
+    content = fax(image, compression=compression, tiffinfo=tags)
+    turned = Image.open(io.BytesIO(content))
+    turned.load()
+    pixels = decode_frame(content, "fax").pixels
+    assert (pixels == 255 * np.asarray(turned)[:, :, None]).all()
+
+
+def test_a_damaged_fax_is_refused(astronaut):
+    """libtiff gave the rows after the damage as they were in memory: other pixels each time, and no error."""
+    image = Image.fromarray(astronaut).convert("1")
+    content = bytearray(fax(image, compression="group4"))
+    begin = Image.open(io.BytesIO(content)).tag_v2[273][0]
+    rng = np.random.default_rng(0)
+    for place in rng.integers(begin, begin + 60_000, 60):
+        damaged = content.copy()
+        damaged[place] ^= 1 << int(rng.integers(8))
+        with pytest.raises(ImageError, match=r"damaged, or its group4 .* convert it to PNG"):
+            decode_frame(bytes(damaged), "fax")
 
 
 def test_no_process_wide_switch_is_touched(tmp_path, photo):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from crispmask.coco import records
 from crispmask.coco.rle import segmentation_to_mask
 from crispmask.coco.stream import JsonStream, open_stream
 from crispmask.errors import CrispmaskError, DataError
-from crispmask.image import MAX_PIXELS
+from crispmask.image import refused_size
 from crispmask.instances import Instances
 
 
@@ -58,7 +58,7 @@ class CocoDataset:
             DataError: a file that cannot be read or breaks the format, with the record and the reason.
         """
         path = Path(path)
-        content = records.read_json(path) if annotations else _without_annotations(path)
+        content = _content(path, annotations)
         if not isinstance(content, dict):
             raise DataError(f"{path} is not a COCO annotation file: it holds a {type(content).__name__}, not an object")
         images: dict[int, CocoImage] = {}
@@ -70,8 +70,9 @@ class CocoDataset:
             if key in images:
                 raise DataError(f"{where}: the image id {key} is used twice")
             size = records.whole(record, "height", where, 1), records.whole(record, "width", where, 1)
-            if size[0] * size[1] > MAX_PIXELS:
-                raise DataError(f"{where}: {size[0]}x{size[1]} pixels are more than any image that can be read")
+            reason = refused_size(*size)
+            if reason:
+                raise DataError(f"{where}: {size[1]}x{size[0]} pixels, {reason}: scale it and its annotations down")
             images[key] = CocoImage(key, name, size)
         categories: dict[int, str] = {}
         for where, record in _records(path, content, "categories"):
@@ -159,30 +160,39 @@ class CocoDataset:
             raise DataError(f"{self.path}: annotation {record.get('id')!r} of {info.file_name}: {error}") from None
 
 
-def _without_annotations(path: Path) -> Any:
-    """The content of a file with an empty list of annotations."""
+def _content(path: Path, annotations: bool) -> Any:
+    """The lists of records that a file holds, that of annotations empty where they are not wanted."""
     with open_stream(path) as file:
         stream = JsonStream(file, str(path))
+        if stream.peek() == "[":
+            return []
         if stream.peek() != "{":
             return stream.value().content
-        content: dict[str, Any] = {"annotations": []}
+        content: dict[str, Any] = {} if annotations else {"annotations": []}
         for key in stream.members():
-            if key not in ("images", "categories"):
+            if key not in ("images", "categories", "annotations")[: 2 + annotations]:
                 stream.skip()
             elif stream.peek() == "[":
-                content[key] = [value.content for value in stream.elements()]
+                content[key] = _list(path, key, stream)
             else:
                 content[key] = stream.value().content
         stream.end()
     return content
 
 
-def _records(path: Path, content: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
+def _list(path: Path, key: str, stream: JsonStream) -> list[dict[str, Any]]:
+    """The records of the next list, which is under `key`."""
+    found = []
+    for k, value in enumerate(stream.elements()):
+        if not isinstance(value.content, dict):
+            raise DataError(f"{path}: {key}[{k}] must be an object, got {type(value.content).__name__}")
+        found.append(value.content)
+    return found
+
+
+def _records(path: Path, content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The list under `key`, each record with a text that names it in errors."""
     found = content.get(key)
     if not isinstance(found, list):
         raise DataError(f"{path} is not a COCO annotation file: {key!r} must be a list of records")
-    for k, record in enumerate(found):
-        if not isinstance(record, dict):
-            raise DataError(f"{path}: {key}[{k}] must be an object, got {type(record).__name__}")
-    return [(f"{path}: {key}[{k}] (id {record.get('id')!r})", record) for k, record in enumerate(found)]
+    return ((f"{path}: {key}[{k}] (id {record.get('id')!r})", record) for k, record in enumerate(found))

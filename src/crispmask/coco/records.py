@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crispmask.coco.stream import CHUNK, open_stream
 from crispmask.errors import DataError
 
 
@@ -21,10 +21,8 @@ def read_json(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        return json.loads(content)
+        with open_stream(path) as file:
+            return json.loads(b"".join(iter(lambda: file.read(CHUNK), b"")))
     except OSError as error:
         # gzip's own complaints are OSErrors without strerror.
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None

@@ -14,6 +14,7 @@ import numpy as np
 
 from crispmask.coco import records as checks
 from crispmask.coco.rle import check_segmentation, mask_to_rle, segmentation_to_mask
+from crispmask.coco.stream import JsonStream, open_stream
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.files import replacing
 from crispmask.instances import Instances, tight_box
@@ -95,11 +96,20 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         DataError: a file that cannot be read, or a record without image id, category id or score.
     """
-    content = checks.read_json(path)
-    if not isinstance(content, list):
-        raise DataError(f"{path} is not a COCO results file: it must hold a list of records")
-    check_results(content, str(path))
-    return content
+    found: list[dict[str, Any]] = []
+    seen: dict[Any, int] = {}
+    with open_stream(Path(path)) as file:
+        stream = JsonStream(file, str(path))
+        if stream.peek() != "[":
+            if stream.peek() != "{":
+                stream.value()
+            raise DataError(f"{path} is not a COCO results file: it must hold a list of records")
+        for k, value in enumerate(stream.elements()):
+            check_result(value.content, f"{path}: result {k}")
+            check_own_id(value.content, k, seen, f"{path}: result {k}")
+            found.append(value.content)
+        stream.end()
+    return found
 
 
 def images_file_beside(results: Path) -> Path | None:

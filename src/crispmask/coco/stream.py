@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -20,6 +22,9 @@ from crispmask.errors import DataError
 CHUNK = 1 << 18
 MAX_VALUE = 1 << 26
 """Bytes of the longest value that is read; no RLE of a real mask is longer."""
+
+MAX_RATIO, ALWAYS = 100, 1 << 26
+"""A gzip file may hold so many times its size, or so many bytes: 64 MB. COCO files hold 5 to 20 times, zeros 1000."""
 
 _SPACE = " \t\r\n"
 
@@ -45,7 +50,7 @@ class JsonStream:
 
     def __init__(self, file: BinaryIO, source: str) -> None:
         self.source = source
-        self._file, self._decoder = file, json.JSONDecoder()
+        self._file, self._decoder = file, json.JSONDecoder(object_pairs_hook=_object)
         # Decoded as Latin-1, each byte is a character; JSON's own characters are the same in UTF-8.
         self._text, self._at, self._before, self._ended = "", 0, 0, False
         self._grow()
@@ -81,7 +86,7 @@ class JsonStream:
         self._at = end
         if not text.isascii():
             try:
-                content = json.loads(text.encode("latin-1"))
+                content = json.loads(text.encode("latin-1"), object_pairs_hook=_object)
             except ValueError:
                 raise self._invalid("a text is not in UTF-8") from None
         return Value(content, self._before + start, end - start)
@@ -154,7 +159,7 @@ def open_stream(path: Path) -> BinaryIO:
         DataError: a file that cannot be opened.
     """
     file = _open(path)
-    return cast(BinaryIO, gzip.open(file)) if _packed(file) else file
+    return cast(BinaryIO, _Unpacked(file, path)) if _packed(file) else file
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -170,13 +175,48 @@ def open_plain(path: Path) -> BinaryIO:
         return file
     copy = TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        with file, gzip.GzipFile(fileobj=file) as content:
+        with _Unpacked(file, path) as content:
             shutil.copyfileobj(content, copy, CHUNK)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         copy.close()
         raise DataError(f"cannot read {path}: the gzip file is damaged ({error})") from None
+    except BaseException:
+        copy.close()
+        raise
     copy.seek(0)
     return copy
+
+
+class _Unpacked(gzip.GzipFile):
+    """The content of a gzip file, read piece by piece.
+
+    Raises:
+        DataError: on reading, where there is more of it than any COCO file holds.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._packed_file, self._path, self._given = file, path, 0
+        self._most = max(ALWAYS, MAX_RATIO * os.fstat(file.fileno()).st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self._given += len(content)
+        if self._given > self._most:
+            raise DataError(
+                f"{self._path} holds more than {MAX_RATIO} times its size, the limit for gzip files: unpack it first, "
+                "and give the unpacked file"
+            )
+        return content
+
+    def close(self) -> None:
+        super().close()
+        self._packed_file.close()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; the names that records have in common are in memory once."""
+    return {intern(name): value for name, value in pairs}
 
 
 def _open(path: Path) -> BinaryIO:

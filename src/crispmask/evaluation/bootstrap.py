@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from crispmask.evaluation.metrics import MatchedDetections
 
 LEVEL = 0.95
-_BLOCK = 32
-"""Draws that a thread measures at a time: few enough to share the work evenly."""
+_BLOCK = 8
+"""Draws that a thread measures at a time: few enough to share the work evenly, and to hold little of 200 000 images."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,20 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def draws(images: int, n: int, seed: int = 0) -> NDArray[np.int64]:
-    """How often each image is drawn: int64 (n, images); every row sums to `images`."""
-    if not images:
-        return np.zeros((n, 0), np.int64)
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=n).astype(np.int64)
+def draws(images: int, n: int, seed: int = 0) -> NDArray[np.uint8]:
+    """How often each image is drawn: uint8 (n, images); every row sums to `images`.
+
+    That an image is drawn more than 255 times in a draw has a chance below 1e-500.
+    """
+    made = np.zeros((n, images), np.uint8)
+    if images:
+        rng, chances = np.random.default_rng(seed), np.full(images, 1 / images)
+        for row in made:
+            row[:] = rng.multinomial(images, chances)
+    return made
 
 
-def resampled(matched: MatchedDetections, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def resampled(matched: MatchedDetections, weights: NDArray[np.uint8]) -> NDArray[np.float64]:
     """`MatchedDetections.measure` of all draws, in several threads: float64 (n, K, 6)."""
     blocks = [weights[k : k + _BLOCK] for k in range(0, len(weights), _BLOCK)]
     if not blocks:
@@ -61,13 +67,14 @@ def interval(differences: NDArray[np.float64], level: float = LEVEL) -> Interval
 
 
 def weighted_means(
-    values: NDArray[np.float64], image: NDArray[np.int64], weights: NDArray[np.int64]
+    values: NDArray[np.float64], image: NDArray[np.int64], weights: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """Mean of the values (n, V) in each draw, every one counted as often as its image (n,): float64 (draws, V)."""
     sums = np.zeros((weights.shape[1], values.shape[1] + 1))
     np.add.at(sums, image, np.column_stack([values, np.ones(len(values))]))
     present = np.flatnonzero(sums[:, -1])
-    totals = weights[:, present].astype(np.float64) @ sums[present]
+    blocks = [weights[k : k + _BLOCK, present] for k in range(0, len(weights), _BLOCK)]
+    totals = np.concatenate([block.astype(np.float64) @ sums[present] for block in blocks])
     with np.errstate(invalid="ignore"):
         return np.asarray(totals[:, :-1] / np.where(totals[:, -1:] > 0, totals[:, -1:], np.nan))
 

@@ -361,10 +361,10 @@ def _overlaps(
     )
 
 
-def _mean_overlaps(pairs: Pairs, group: NDArray[np.int64], k: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def _mean_overlaps(pairs: Pairs, group: NDArray[np.int64], k: int, weights: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean overlaps of the matched instances: float64 (1 + draws, K + 1, results, 2), all categories last."""
     image, category = group // k, group % k
-    rows = np.concatenate([np.ones((1, weights.shape[1]), np.int64), weights])
+    rows = np.concatenate([np.ones((1, weights.shape[1]), np.uint8), weights])
     values = np.concatenate([pairs.iou, pairs.boundary_iou], axis=1)
     made = np.full((len(rows), k + 1, values.shape[1]), np.nan)
     for c in [*np.unique(category), k]:

@@ -65,7 +65,7 @@ class MatchedDetections:
     object_category: NDArray[np.int64]
     object_image: NDArray[np.int64]
 
-    def measure(self, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    def measure(self, weights: NDArray[np.integer[Any]] | None = None) -> NDArray[np.float64]:
         """The six metrics of every category, with every image counted as often as its weight says.
 
         Equal to evaluating a data set that holds so many copies of each image with its annotations and detections,

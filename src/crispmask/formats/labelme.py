@@ -36,7 +36,7 @@ from crispmask.formats.labels import (
     numbered,
 )
 from crispmask.formats.polygons import outlines
-from crispmask.image import MAX_PIXELS
+from crispmask.image import refused_size
 from crispmask.instances import Instances
 
 VERSION = "5.5.0"
@@ -70,8 +70,9 @@ def read(path: Path, hints: Hints, losses: Losses) -> Labels:
         for file, (key, name) in zip(files, numbered(names, hints.dataset, path), strict=True):
             content = _content(file)
             size = whole(content, "imageHeight", str(file), 1), whole(content, "imageWidth", str(file), 1)
-            if size[0] * size[1] > MAX_PIXELS:
-                raise DataError(f"{file}: {size[0]}x{size[1]} pixels are more than any image that can be read")
+            reason = refused_size(*size)
+            if reason:
+                raise DataError(f"{file}: {size[1]}x{size[0]} pixels, {reason}: scale the image and its shapes down")
             check_size(size, file.parent / content["imagePath"].replace("\\", "/"), file)
             _check_embedded(size, content.get("imageData"), file)
             objects = _objects(file, content, losses)

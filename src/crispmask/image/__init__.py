@@ -8,7 +8,7 @@ from __future__ import annotations
 from crispmask.image.arrays import as_image
 from crispmask.image.finding import Found, find_images, search_images
 from crispmask.image.formats import SUFFIXES, describe_unread, how_to_read, suffixes
-from crispmask.image.reading import MAX_PIXELS, Frame, decode_frame, read_frame, read_image, read_size
+from crispmask.image.reading import MAX_PIXELS, Frame, decode_frame, read_frame, read_image, read_size, refused_size
 
 __all__ = [
     "MAX_PIXELS",
@@ -23,6 +23,7 @@ __all__ = [
     "read_frame",
     "read_image",
     "read_size",
+    "refused_size",
     "search_images",
     "suffixes",
 ]

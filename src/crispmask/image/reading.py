@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from crispmask.errors import ImageError
+from crispmask.image.fax import FAX, is_faithful
 from crispmask.image.formats import CAMERA_RAW, how_to_read, readable_formats
 
 MAX_PIXELS = 160_000_000
@@ -23,6 +24,12 @@ Above the largest camera sensors (151 megapixels), below the size that Pillow it
 
 # Formats whose further frames are pictures of their own; in MPO, which cameras write, they are previews.
 _ANIMATED = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
+
+_MAX_PIXELS_OF = {"JPEG2000": 80_000_000, "WEBP": 80_000_000}
+"""Of formats whose decoders hold an image several times: 18 and 15 bytes a pixel, where others take 8."""
+
+MAX_SIDE = 1_000_000
+"""Rows or columns; what works line by line keeps some numbers for each."""
 
 _STRIP = 1 << 22  # pixels that are converted at a time: a large image is in memory twice, not five times
 
@@ -46,8 +53,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     laid on white. Of an animation, or a file with several pages, the first is read (`read_frame` says whether there
     are more). Reads and changes no process-wide setting, so that threads can call it side by side.
 
-    Limits: `MAX_PIXELS`, 160 megapixels. While it is read, an image takes about 8 bytes a pixel of memory, and 3
-    afterwards.
+    Limits: `MAX_PIXELS`, 160 megapixels, JPEG 2000 and WebP 80; `MAX_SIDE`, a million pixels. While it is read, an
+    image takes about 8 bytes a pixel of memory (JPEG 2000 and WebP 18), and 3 afterwards.
 
     Args:
         path: a file in AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF or WebP format, or HEIC where the package
@@ -58,7 +65,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: the file is missing, a folder, empty, cut short, no image, of a pixel type that has no 8-bit
-            meaning, or has more than `MAX_PIXELS` pixels.
+            meaning, or larger than the limits.
     """
     return read_frame(path).pixels
 
@@ -92,9 +99,27 @@ def decode_frame(content: bytes, name: str) -> Frame:
 
 def _frame(name: str | Path, image: Image.Image) -> Frame:
     animated = image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
-    image.load()
+    if image.format == "TIFF" and image.info.get("compression") in FAX:
+        _load_fax(name, image)
+    else:
+        image.load()
     _turn_upright(image)
     return Frame(_to_rgb(name, image), animated)
+
+
+def _load_fax(name: str | Path, image: Image.Image) -> None:
+    """Decode a TIFF file in a fax compression, whose damage goes unseen otherwise."""
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None
+    image.fp.seek(0)
+    content = image.fp.read()
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    image.load()
+    if not is_faithful(image, content, orientation):
+        raise ImageError(
+            f"{name} is damaged, or its {image.info['compression']} (fax) compression was written in an unusual way: "
+            "convert it to PNG, and look at the result"
+        )
 
 
 @contextmanager
@@ -123,7 +148,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _decoding(file: Path | io.BytesIO, name: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(file, formats=readable_formats()) as opened:
-            _check_size(name, *opened.size)
+            _check_size(name, opened.format, *opened.size)
             yield opened
     except ImageError:
         raise
@@ -178,14 +203,25 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def _check_size(path: str | Path, width: int, height: int) -> None:
+def _check_size(path: str | Path, kind: str | None, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{path} has no pixels ({width}x{height})")
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{path} claims {width}x{height} pixels, more than the limit of {MAX_PIXELS // 1_000_000} megapixels; "
-            "scale it down first"
-        )
+    reason = refused_size(height, width, kind)
+    if reason:
+        other = " or convert it to PNG" if refused_size(height, width) is None else ""
+        raise ImageError(f"{path} claims {width}x{height} pixels, {reason}; scale it down{other} first")
+
+
+def refused_size(height: int, width: int, kind: str | None = None) -> str | None:
+    """Which limit an image of H x W pixels exceeds, as part of a sentence; None for none.
+
+    Args:
+        kind: Pillow's name of the file format, where that matters.
+    """
+    most = _MAX_PIXELS_OF.get(kind or "", MAX_PIXELS)
+    if height * width > most:
+        return f"more than the limit of {most // 1_000_000} megapixels" + (f" in {kind}" if most < MAX_PIXELS else "")
+    return f"a side longer than the limit of {MAX_SIDE} pixels" if max(height, width) > MAX_SIDE else None
 
 
 def _turn_upright(image: Image.Image) -> None:
