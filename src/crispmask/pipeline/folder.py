@@ -213,7 +213,8 @@ class _Run:
         self.output.begin()
         if picture is not None:
             path = self.output.folder / picture
-            write_picture(path, frame.pixels, result.before, result.after, refined=self.settings.refine)
+            names, refined = self.detector.categories, self.settings.refine
+            write_picture(path, frame.pixels, result.before, result.after, names=names, refined=refined)
         self.objects += len(result.after)
         return {
             "name": name,

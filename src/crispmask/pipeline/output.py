@@ -73,7 +73,13 @@ def write_coco(folder: Path, images: Iterable[Segmented], categories: Categories
 
 
 def write_picture(
-    path: Path, image: NDArray[np.uint8], before: Instances, after: Instances, *, refined: bool = True
+    path: Path,
+    image: NDArray[np.uint8],
+    before: Instances,
+    after: Instances,
+    *,
+    names: Mapping[int, str] | None = None,
+    refined: bool = True,
 ) -> None:
     """Write the before/after picture of an image, in place of an older one only when complete.
 
@@ -81,9 +87,11 @@ def write_picture(
         path: the file, ``.png`` or ``.jpg``.
         image: uint8 (H, W, 3) RGB.
         before, after: its instances.
+        names: category names by id, written on the instances with their scores; by default nothing is written.
         refined: whether the masks were refined, for the title.
     """
-    picture = before_after(image, before, after, titles=("Detector", "Refined" if refined else "Not refined"))
+    titles = ("Detector", "Refined" if refined else "Not refined")
+    picture = before_after(image, before, after, titles=titles, names=names, labels=names is not None)
     with replacing(path) as partial:
         kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
         Image.fromarray(picture).save(partial, format=kind, quality=92)

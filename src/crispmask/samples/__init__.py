@@ -1,4 +1,4 @@
-"""Two public-domain images of people for the demo and the tests; their origin is in ``LICENSES.md``."""
+"""Five public-domain images of different things for the demo and the tests; their origin is in ``LICENSES.md``."""
 
 from __future__ import annotations
 
