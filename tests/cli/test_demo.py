@@ -28,6 +28,13 @@ def test_demo(invoke, detector, tmp_path):
     assert invoke("demo", "-o", tmp_path / "demo").exit_code == 0  # again
 
 
+def test_into_a_folder_of_other_results(invoke, refused, detector, tmp_path):
+    demo = tmp_path / "demo"
+    assert invoke("segment", sample_images()[0], "-o", demo).exit_code == 0
+    assert refused("demo", "-o", demo).endswith("or add --overwrite, which removes them first")
+    assert invoke("demo", "-o", demo, "--overwrite").exit_code == 0
+
+
 def test_what_the_demo_leaves_can_be_refined(invoke, detector, tmp_path):
     demo = tmp_path / "demo"
     invoke("demo", "-o", demo)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crispmask.cli.console import PREPARING, complain, count, say, waiting
+from crispmask.cli.segment import Overwrite
 
 if TYPE_CHECKING:
     from crispmask.instances import Instances
@@ -21,6 +22,7 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")] = Path(
         "crispmask-demo"
     ),
+    overwrite: Overwrite = False,
 ) -> None:
     """See it work: find the objects in a few sample images and refine their masks.
 
@@ -40,7 +42,7 @@ def demo(
         images = [output / "images" / sample.name for sample in sample_images()]
         for sample, image in zip(sample_images(), images, strict=True):
             write_bytes(image, sample.read_bytes())
-        report = segment_folder(images, output, detector)
+        report = segment_folder(images, output, detector, overwrite=overwrite)
     for failure in report.failures:
         complain(failure.reason)
     if report.failures:
