@@ -68,6 +68,10 @@ def relative_parts(name: str) -> tuple[str, ...]:
     Raises:
         DataError: a name that leads out of the folder that it is relative to, by ``..`` or as an absolute path.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise DataError(f"{name!r} cannot be the name of a file") from None
     # What is absolute or a step up on any system is refused on every one.
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name:
@@ -82,9 +86,9 @@ def checksum(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; "?" stands for what is no text, such as bytes of a file name (`os.fsdecode`)."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from crispmask.errors import ParamsError
+from crispmask.structured import read_toml
 
 DEFAULT_SCORE = 0.7
 """Detections below this score are dropped unless the user says otherwise.
@@ -116,13 +116,7 @@ class CRFParams:
             ParamsError: a missing or malformed file, an unknown name (with the nearest known one) or a bad value.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ParamsError(f"cannot read the parameter file {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ParamsError(f"{path} is not valid TOML: {error}") from None
-        return cls.from_dict(values, source=str(path))
+        return cls.from_dict(read_toml(path), source=str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "parameters") -> CRFParams:

@@ -1,13 +1,15 @@
 """JSON, TOML and YAML from files and requests, read in one place: size, depth, text and numbers are bounded.
 
-Whatever was read holds at most `MAX_DEPTH` levels, whole numbers of at most 64 bits, and text that can be written
-again: characters that belong in no text (NUL, half of a surrogate pair) are replaced by U+FFFD. Halves that stand for a
-byte of a file name that is not UTF-8 (see `os.fsdecode`) stay, so that the file is found again.
+Whatever was read holds at most `MAX_DEPTH` levels, whole numbers of at most 64 bits (larger ones become floats, as in
+other readers of JSON), and text that can be written again: characters that belong in no text (NUL, half of a surrogate
+pair) are replaced by U+FFFD. Halves that stand for a byte of a file name that is not UTF-8 (see `os.fsdecode`) stay, so
+that the file is found again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Callable
@@ -38,8 +40,7 @@ def parse_json(content: bytes | str, source: object, error: Kind = DataError) ->
         error: the kind of exception.
 
     Raises:
-        CrispmaskError: of that kind; text that is not JSON, is nested too deeply, or holds a whole number of more than
-            64 bits.
+        CrispmaskError: of that kind; text that is not JSON, or is nested too deeply.
     """
     return _parsed(json.loads, content, source, "JSON", error)
 
@@ -94,40 +95,54 @@ def _parsed(load: Callable[[str], Any], content: bytes | str, source: object, la
     reason = f"{source} is not valid {language}"
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        return _sound(load(text), MAX_DEPTH)
+        return sound(load(text))
     except UnicodeDecodeError:
         raise error(f"{reason}: it is not in UTF-8") from None
-    except (_Unsound, ValueError) as found:
+    except ValueError as found:
         raise error(f"{reason}: {str(found).partition(';')[0]}") from None
     except RecursionError:
-        raise error(f"{reason}: {_DEEP}") from None
+        raise error(f"{reason}: {TOO_DEEP}") from None
 
 
-_DEEP = f"it has more than {MAX_DEPTH} levels of lists and objects"
+TOO_DEEP = f"it has more than {MAX_DEPTH} levels of lists and objects"
 
 
-class _Unsound(Exception):
-    """What the parser accepts and crispmask does not."""
+class Unsound(ValueError):
+    """What a parser accepts and crispmask does not."""
 
 
-def _sound(value: Any, levels: int) -> Any:
-    """The value, its text replaced in place where needed."""
+def sound(value: Any, levels: int = MAX_DEPTH) -> Any:
+    """A value that a parser has read, its text and numbers repaired in place.
+
+    Raises:
+        Unsound: it is nested too deeply.
+    """
     kind = type(value)
     if kind is str:
         return value if value.isascii() and "\0" not in value else _NO_TEXT.sub("\ufffd", value)
     if kind is int:
         if not -_LARGEST <= value < _LARGEST:
-            raise _Unsound("a whole number has more than 64 bits")
+            return _float(value)
     elif kind is list or kind is dict:
         if not levels:
-            raise _Unsound(_DEEP)
+            raise Unsound(TOO_DEEP)
         if kind is dict:
-            items = [(_sound(key, levels - 1), _sound(item, levels - 1)) for key, item in value.items()]
-            value.clear()
-            value.update(items)
+            for key, item in value.items():
+                value[key] = sound(item, levels - 1)
+            if any(sound(key) is not key for key in value):
+                items = [(sound(key), item) for key, item in value.items()]
+                value.clear()
+                value.update(items)
         elif not set(map(type, value)) <= _ALWAYS_SOUND:
-            value[:] = [_sound(item, levels - 1) for item in value]
+            value[:] = [sound(item, levels - 1) for item in value]
     return value
+
+
+def _float(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 _ALWAYS_SOUND = {float, bool, type(None)}
@@ -140,7 +155,7 @@ _LONG_NAME = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}")
 
 def _load_toml(text: str) -> dict[str, Any]:
     if _LONG_NAME.search(text):
-        raise _Unsound(_DEEP)
+        raise Unsound(TOO_DEEP)
     return tomllib.loads(text)
 
 
@@ -150,13 +165,13 @@ def _load_yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                raise _Unsound("aliases (*name) are not read: write the value out")
+                raise Unsound("aliases (*name) are not read: write the value out")
             return super().compose_node(parent, index)
 
     try:
         return yaml.load(text, Loader)
     except yaml.YAMLError as found:
         mark = getattr(found, "problem_mark", None)
-        raise _Unsound(f"line {mark.line + 1}: {found.problem}" if mark else str(found).splitlines()[0]) from None
+        raise Unsound(f"line {mark.line + 1}: {found.problem}" if mark else str(found).splitlines()[0]) from None
     except (TypeError, OverflowError, AttributeError, LookupError) as found:  # PyYAML's own, for values such as dates
-        raise _Unsound(str(found)) from None
+        raise Unsound(str(found)) from None

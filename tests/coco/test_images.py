@@ -63,7 +63,7 @@ def test_names_of_a_data_set(folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside.jpg", "sub/../../outside.jpg", "..\\outside.jpg", "C:\\outside.jpg", "\\\\host\\x.jpg", "a\0.jpg"],
+    ["../outside.jpg", "sub/../../outside.jpg", "..\\outside.jpg", "C:\\outside.jpg", "\\\\host\\x.jpg"],
 )
 def test_names_that_leave_the_folder(folder, name):
     Image.new("RGB", (6, 4)).save(folder.parent / "outside.jpg")

@@ -85,15 +85,25 @@ def test_images_of_any_shape(tmp_path, shape):
         ({**FACTS, "format": "another"}, {}),
         ({**FACTS, "category_ids": [1, 2]}, {}),
         ({**FACTS, "category_ids": ["one"]}, {}),
-        ({**FACTS, "min_size": "small"}, {}),
-        ({**FACTS, "size_divisor": 0}, {}),
         ({**FACTS, "names": 1}, {}),
+        ({**FACTS, "names": "p"}, {}),
+        ({**FACTS, "category_ids": [True]}, {}),
+        ({**FACTS, "category_ids": {"1": 1}}, {}),
+        ({**FACTS, "category_ids": [2**70]}, {}),
+        (FACTS, {"metadata": dict.fromkeys(FACTS, "[" * 100000)}),
         (FACTS, {"entry": "x"}),
     ],
 )
 def test_refuses_files_of_others(tmp_path, facts, options):
     with pytest.raises(ModelError, match="not one that crispmask train exported"):
         load_detector(write_model(tmp_path / "foreign.onnx", facts, **options))
+
+
+@pytest.mark.parametrize("key", ["min_size", "max_size", "size_divisor"])
+@pytest.mark.parametrize("value", ["small", 0, -1, 30_000, 64.0, True, None, 2**70, float("inf")])
+def test_sizes_have_a_range(tmp_path, key, value):
+    with pytest.raises(ModelError, match=rf"foreign\.onnx: {key} must be a whole number from "):
+        load_detector(write_model(tmp_path / "foreign.onnx", {**FACTS, key: value}))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x08\x12\x07"])

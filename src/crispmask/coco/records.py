@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from crispmask.coco.stream import CHUNK, open_stream
 from crispmask.errors import DataError
+from crispmask.structured import parse_json
 
 
 def read_json(path: str | Path) -> Any:
@@ -22,14 +22,13 @@ def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
         with open_stream(path) as file:
-            return json.loads(b"".join(iter(lambda: file.read(CHUNK), b"")))
+            content = b"".join(iter(lambda: file.read(CHUNK), b""))
     except OSError as error:
         # gzip's own complaints are OSErrors without strerror.
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except (EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: the gzip file is damaged ({error})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
+    return parse_json(content, path)
 
 
 def whole(record: Mapping[str, Any], key: str, where: str, low: int | None = None) -> int:

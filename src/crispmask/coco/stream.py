@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from crispmask.errors import DataError
+from crispmask.structured import TOO_DEEP, Unsound, sound
 
 CHUNK = 1 << 18
 MAX_VALUE = 1 << 26
@@ -84,11 +85,14 @@ class JsonStream:
             self._grow()
         text, start = self._text[self._at : end], self._at
         self._at = end
-        if not text.isascii():
-            try:
-                content = json.loads(text.encode("latin-1"), object_pairs_hook=_object)
-            except ValueError:
-                raise self._invalid("a text is not in UTF-8") from None
+        try:
+            if not text.isascii():
+                content = json.loads(text.encode("latin-1").decode("utf-8"), object_pairs_hook=_object)
+            content = sound(content)
+        except Unsound as error:
+            raise self._invalid(str(error)) from None
+        except ValueError:
+            raise self._invalid("a text is not in UTF-8") from None
         return Value(content, self._before + start, end - start)
 
     def elements(self) -> Iterator[Value]:
@@ -143,8 +147,10 @@ class JsonStream:
 
     def _reason(self, error: Exception) -> str:
         """The decoder's message, without its position, which is that in the buffer."""
+        if isinstance(error, RecursionError):
+            return TOO_DEEP
         if not isinstance(error, json.JSONDecodeError):
-            return str(error)
+            return "a number has more than 4300 digits"
         at_end = error.pos >= len(self._text.rstrip()) or error.msg.startswith("Unterminated string")
         return "the file is cut short" if self._ended and at_end else error.msg[:1].lower() + error.msg[1:]
 
@@ -224,6 +230,8 @@ def _open(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:  # a name that no file can have
+        raise DataError(f"cannot read {str(path)!r}: {error}") from None
 
 
 def _packed(file: BinaryIO) -> bool:

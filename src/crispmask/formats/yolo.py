@@ -31,6 +31,7 @@ from crispmask.formats.labels import (
 from crispmask.formats.polygons import joined, outlines
 from crispmask.image import find_images, read_size
 from crispmask.instances import Instances
+from crispmask.structured import read_yaml
 
 DIGITS = 6
 """Of a coordinate: a millionth of the width is less than a hundredth of a pixel of any image."""
@@ -134,14 +135,7 @@ def _objects(file: Path, size: tuple[int, int], ids: Mapping[int, int]) -> Insta
 
 def _names(file: Path) -> dict[int, str]:
     """The classes of a data.yaml, whose ``names`` is a list or a mapping."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError):
-        raise DataError(f"{file} is not valid YAML") from None
+    content = read_yaml(file)
     found: Any = content.get("names") if isinstance(content, dict) else None
     if isinstance(found, list):
         found = dict(enumerate(found))

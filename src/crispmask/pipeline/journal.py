@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from crispmask.errors import DataError, ParamsError
 from crispmask.files import refuse_other_settings
+from crispmask.structured import parse_json
 
 CHECKSUMS = {
     "detector": "another detector",
@@ -59,10 +60,10 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
             self._reading = self.path.open("rb")
         self._reading.seek(place)
         try:
-            content: dict[str, Any] = json.loads(self._reading.readline())
+            content: dict[str, Any] = parse_json(self._reading.readline(), self.path)
             if content["name"] == name:
                 return content
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError):
             pass
         raise DataError(f"{self.path} was changed by another program while it was in use: begin anew with --restart")
 
@@ -112,7 +113,7 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    content = json.loads(line)
+                    content = parse_json(line, self.path)
                     if k:
                         self._places.pop(content["name"], None)
                         if usable(content):
@@ -121,7 +122,7 @@ class Journal(Mapping[Hashable, dict[str, Any]]):
                         refuse_other_settings(self.path.parent, dict(content["settings"]), self.settings, CHECKSUMS)
                 except ParamsError:
                     raise
-                except (ValueError, LookupError, TypeError, RecursionError):
+                except (ValueError, LookupError, TypeError):
                     what = f"is damaged in line {k + 1}" if k else "is not a journal of crispmask"
                     raise ParamsError(f"{self.path} {what}: remove it, or begin anew with --restart") from None
                 self._good += len(line)
@@ -136,10 +137,10 @@ def readable_records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for line in file:
-                content = json.loads(line)
+                content = parse_json(line, path)
                 if isinstance(content, dict) and "name" in content:
                     yield content
-    except (OSError, ValueError, RecursionError):
+    except (OSError, DataError):
         return
 
 

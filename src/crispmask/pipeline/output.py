@@ -22,6 +22,7 @@ from crispmask.pipeline.journal import CHECKSUMS
 from crispmask.pipeline.plan import Categories
 from crispmask.pipeline.provenance import IN_FOLDER, describe
 from crispmask.pipeline.settings import Settings
+from crispmask.structured import parse_json
 
 JOURNAL, PICTURES, TABLE = "unfinished.jsonl", "pictures", "images.parquet"
 COCO_FILES = ("images.json", "results.json", "results_before.json")
@@ -238,6 +239,6 @@ def is_picture(name: object) -> bool:
 def _json(file: Path) -> Any:
     """The content of a JSON file; None where there is none."""
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return parse_json(file.read_bytes(), file)
+    except (OSError, DataError):
         return None

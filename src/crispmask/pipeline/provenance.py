@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from crispmask._version import __version__
+from crispmask.errors import DataError
 from crispmask.files import checksum, write_text
+from crispmask.structured import MAX_DEPTH, parse_json, read_bytes, sound
+
+MAX_BYTES = 1 << 26
+"""Of a provenance file; the largest ones name the checksum of each file of a long chain of runs."""
 
 IN_FOLDER = "provenance.json"
 
@@ -23,7 +28,8 @@ def describe(path: Path) -> dict[str, Any]:
     found = {"file": path.name, "sha256": checksum(path)}
     for candidate in (beside(path), path.with_name(IN_FOLDER)):
         try:
-            own = json.loads(candidate.read_bytes())
+            own = parse_json(read_bytes(candidate, MAX_BYTES, DataError), candidate)
+            sound(own, MAX_DEPTH - 16)  # so that what it becomes a part of can be read, too
             if own["outputs"][path.name] == found["sha256"]:
                 return {**found, "provenance": own}
         except (OSError, ValueError, LookupError, TypeError):

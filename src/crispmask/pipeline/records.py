@@ -17,6 +17,7 @@ from crispmask.coco.results import check_mask, check_own_id, check_result
 from crispmask.coco.stream import JsonStream, Value
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.pipeline.journal import stamp
+from crispmask.structured import parse_json
 
 _CHECKED = {"image_id", "category_id", "bbox", "score", "segmentation"}
 
@@ -121,7 +122,7 @@ class RecordPlan:
         with self.lock:
             self.file.seek(self.offsets[k])
             content = self.file.read(self.lengths[k])
-        record: dict[str, Any] = json.loads(content)
+        record: dict[str, Any] = parse_json(content, self.source)
         return record
 
     def groups(self) -> Iterator[list[int]]:

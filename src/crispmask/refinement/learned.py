@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.network import MaskNetwork
 from crispmask.refinement.rules import Rules
 from crispmask.refinement.unary import Unary
+from crispmask.structured import read_toml
 
 FORMAT = "crispmask-learned-2"
 NETWORK = "network.onnx"
@@ -158,12 +158,7 @@ class LearnedParams:
             ParamsError: a file that is missing or damaged, or that lacks its network.
         """
         path = Path(path)
-        try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")), path)
-        except OSError as error:
-            raise ParamsError(f"cannot read the parameter file {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ParamsError(f"{path} is not valid TOML: {error}") from None
+        return cls.from_dict(read_toml(path), path)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], path: Path) -> LearnedParams:
@@ -180,7 +175,7 @@ class LearnedParams:
             return cls(network=network, crf=crf, gate=gate, **values)
         except ParamsError as error:
             raise ParamsError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ParamsError(
                 f"{path} is a damaged file of learnt parameters ({type(error).__name__}: {error}): "
                 "make it anew with crispmask learn"

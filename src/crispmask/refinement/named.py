@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
 from crispmask.refinement.learned import FORMAT, LearnedParams
+from crispmask.structured import read_toml
 
 _SHIPPED = Path(__file__).parent / "default" / "params.toml"
 _RENAMED = {"default": "learned", "crf": "fixed"}
@@ -46,7 +46,7 @@ def read_params(source: str | Path) -> CRFParams | LearnedParams:
         if not path.suffix:
             raise ParamsError(f"unknown parameters {name!r}: give 'learned', 'fixed', 'paper', or a TOML file's path")
     try:
-        learnt = tomllib.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        learnt = read_toml(path).get("format") == FORMAT
+    except ParamsError:
         learnt = False  # CRFParams says what is wrong
     return LearnedParams.from_toml(path) if learnt else CRFParams.from_toml(path)

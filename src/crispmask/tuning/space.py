@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
@@ -11,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 from crispmask.errors import ParamsError
 from crispmask.params import CRFParams
 from crispmask.refinement.solve import LATTICE_PARAMS
+from crispmask.structured import parse_toml
 
 Values = dict[str, Any]
 """Values of the tuned parameters by name: a point of the search."""
@@ -168,6 +168,6 @@ def _split(text: str, usage: str, separator: str) -> tuple[str, list[str]]:
 def _value(text: str) -> Any:
     """A number, true, false, or else the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}", "the value")["value"]
+    except ParamsError:
         return text

@@ -105,7 +105,7 @@ def write_report(
         foot=sections.foot(comparison, len(left)),
     )
     write_text(Path(path), page)
-    return Report(Path(path), len(page.encode()), len(shown[0]), len(shown[1]), len(left))
+    return Report(Path(path), Path(path).stat().st_size, len(shown[0]), len(shown[1]), len(left))
 
 
 def _resource(name: str) -> str:

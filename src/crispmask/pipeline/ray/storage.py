@@ -19,6 +19,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalF
 
 from crispmask.errors import DataError
 from crispmask.files import replacing
+from crispmask.structured import parse_json
 
 
 def is_url(source: str | Path) -> bool:
@@ -140,8 +141,8 @@ class Place:
             DataError: a file that cannot be read or is not JSON.
         """
         try:
-            return json.loads(self.read_bytes())
-        except (OSError, ValueError) as error:
+            return parse_json(self.read_bytes(), self.url)
+        except OSError as error:
             raise DataError(f"cannot read {self.url}: {error}") from None
 
 

@@ -13,6 +13,7 @@ from crispmask.detectors.files import embedded_model_path
 from crispmask.detectors.networks import Version, coco_categories, coco_network, network_of, read_weights
 from crispmask.detectors.weights import local_weights
 from crispmask.errors import ModelError
+from crispmask.structured import parse_json
 from crispmask.training.detector.config import TrainingConfig
 from crispmask.training.detector.model import build_model
 
@@ -86,7 +87,6 @@ def _embedded() -> tuple[dict[str, Tensor], dict[str, dict[str, int]]]:
     convolutions before training. The box predictor has all classes of the training, from which the graph selects those
     that it reports; the mask predictor has only these.
     """
-    import json
 
     import onnx
     from onnx import numpy_helper
@@ -106,7 +106,7 @@ def _embedded() -> tuple[dict[str, Tensor], dict[str, dict[str, int]]]:
         if node.op_type == "Gather" and "/box_predictor/" in node.name and "cls_score" in node.input[0]
     ]
     reported = [labels.tolist() for labels in gathered if 0 not in labels]
-    names = json.loads({entry.key: entry.value for entry in content.metadata_props}["names"])
+    names = parse_json({entry.key: entry.value for entry in content.metadata_props}["names"], "names")
     if len(reported) != 1 or len(reported[0]) != len(names):
         raise ModelError("the embedded model is not the one that this version of crispmask knows: reinstall crispmask")
     rows = {

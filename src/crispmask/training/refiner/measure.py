@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.coco.rle import mask_to_rle
+from crispmask.errors import DataError
 from crispmask.evaluation.overlap import overlaps
-from crispmask.files import write_text
+from crispmask.files import write_bytes
 from crispmask.instances import Instances, Window, tight_box
 from crispmask.params import CRFParams
 from crispmask.refinement import LearnedParams
@@ -25,6 +26,7 @@ from crispmask.refinement.features import instance_features
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.prompts import from_boxes
 from crispmask.refinement.solve import Lattices, solve
+from crispmask.structured import parse_json
 from crispmask.training.refiner.errors import KINDS
 from crispmask.training.refiner.objects import AnnotatedObject, SourceImage, chances, decode
 
@@ -219,15 +221,18 @@ def _read(journal: Path) -> dict[int, list[Measured]]:
     """What a journal holds, by image; a last line that was cut short is removed from the file."""
     if not journal.exists():
         return {}
-    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
+    lines = journal.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
-        write_text(journal, "".join(lines))
+        write_bytes(journal, b"".join(lines))
     known = {}
-    for line in lines:
-        entry = json.loads(line)
-        known[int(entry["image"])] = [
-            Measured(m["kind"], m["image"], tuple(m["features"]), tuple(m["before"]), tuple(map(tuple, m["after"])))
-            for m in entry["masks"]
-        ]
+    for k, line in enumerate(lines, start=1):
+        try:
+            entry = parse_json(line, journal)
+            known[int(entry["image"])] = [
+                Measured(m["kind"], m["image"], tuple(m["features"]), tuple(m["before"]), tuple(map(tuple, m["after"])))
+                for m in entry["masks"]
+            ]
+        except (ValueError, LookupError, TypeError, OverflowError):
+            raise DataError(f"{journal} is damaged in line {k}: remove it, and the images are measured anew") from None
     return known

@@ -26,6 +26,7 @@ from crispmask.plots import Axis, Line, Panel, draw_panels
 from crispmask.refinement import LearnedParams, default_params
 from crispmask.refinement.features import FEATURES
 from crispmask.refinement.rules import Rules
+from crispmask.structured import parse_json
 from crispmask.training.refiner.batches import Batches, examples
 from crispmask.training.refiner.config import LearnConfig
 from crispmask.training.refiner.export import export_network
@@ -164,7 +165,7 @@ def _claim(work: Path, config: LearnConfig, sources: Sequence[Source], start: by
     }
     file = work / "run.json"
     if file.exists():
-        if json.loads(file.read_text(encoding="utf-8")) != run:
+        if parse_json(file.read_bytes(), file) != run:
             raise ParamsError(
                 f"{work} holds an interrupted run with other settings or data: use another output folder, or remove it"
             )
