@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,16 @@ def test_the_stages_give_what_one_process_gives():
         assert entry["rle_before"] == old["segmentation"]["counts"]
     assert row["detector"] == EMBEDDED_SHA256
     assert json.loads(row["settings"]) == settings.as_dict()
+
+
+def test_a_machine_looks_for_what_is_wanted():
+    photo, settings = sample_images()[0], Settings(score=0.2, classes="person", tiles=2, refine=False)
+    [row] = pa.concat_tables(
+        list(Detect("embedded", EMBEDDED_SHA256, settings)(read([{"file_name": "x.jpg", "uri": str(photo)}])))
+    ).to_pylist()
+    found, expected = pickle.loads(row["before"]), segment_image(read_image(photo), load_detector(), settings).before
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    assert set(found.category_ids.tolist()) == {1}
 
 
 def test_a_bad_photo_goes_through_with_its_reason(tmp_path):
