@@ -42,13 +42,23 @@ def test_options_reach_the_run(invoke, set_of_two):
     result = invoke("refine", source, "-i", set_of_two, "-o", out, *FEW, "--score", 0.7, "--threads", 1)
     assert "Left out, with a score below 0.7: 1." in result.stdout
     assert [r["image_id"] for r in read_results(out)] == [2]
-    nothing = ("--bilateral-weight", 0, "--smoothness-weight", 0, "--smoothing", 0)
+    nothing = ("--params", "fixed", "--bilateral-weight", 0, "--smoothness-weight", 0, "--smoothing", 0)
     invoke("refine", source, "-i", set_of_two, "-o", out, *nothing)
     assert read_results(out) == read_results(source)
     invoke("refine", source, "-i", set_of_two, "-o", out, "--params", "paper", "--joint", *FEW)
     assert read_results(out) != read_results(source)
     settings = json.loads((set_of_two / "out.provenance.json").read_text())["settings"]
     assert (settings["theta_alpha"], settings["iterations"], settings["joint"]) == (60, 1, True)
+
+
+def test_the_gate_decides_for_masks_without_a_score(invoke, set_of_two):
+    """Of the two masks the first has a score below 1."""
+    kept = {}
+    for gate in ("unscored", "all", "none"):
+        command = ("refine", set_of_two / "r.json", "-i", set_of_two, "-o", set_of_two / "out.json", *FEW)
+        lines = invoke(*command, "--gate", gate).stdout.splitlines()
+        kept[gate] = [line.split(" left alone")[0] for line in lines if "left alone" in line]
+    assert kept == {"unscored": ["1 of 2 masks"], "all": ["2 of 2 masks"], "none": []}
 
 
 def test_a_bad_record(invoke, refused, set_of_two):
@@ -72,6 +82,8 @@ def test_a_bad_record(invoke, refused, set_of_two):
     [
         (["--theta-alpha", "-3"], "theta_alpha must be at least 0.001"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
+        (["--gate", "some"], "unscored, all, none"),
+        (["--gate", "all", "--params", "fixed"], "--gate is for learned parameters"),
         (["--params", "papr"], "unknown parameters 'papr'"),
         (["--annotations", "gone.json"], "cannot read gone.json: No such file or directory"),
         (["--images", "gone"], "gone is not a folder"),

@@ -39,8 +39,29 @@ def test_a_mask_with_probabilities_is_left_alone_only_where_it_hardly_changes(di
     view = InstanceView.of(image, Instances.from_masks(soft), 0)
     change = instance_features(view, params.answer(view))[FEATURES.index("change")]
     assert decision.refined == (change >= SETTLED)
-    assert decision.reason == ("from a detector" if decision.refined else "hardly any change")
+    assert decision.reason == ("enough change" if decision.refined else "hardly any change")
     assert np.array_equal(refined, soft) != decision.refined
+
+
+def test_the_gate_has_no_say_over_masks_with_a_score(disc, learnt):
+    image, soft, _ = disc
+    params = learnt(gain=-1.0)
+    predicted, drawn = (Instances.from_masks(soft > 0.5, scores=[score]) for score in (0.9, 1.0))
+    reasons = {
+        (name, gated): explain(image, found, replace(params, gated=gated))[0].reason
+        for name, found in (("predicted", predicted), ("drawn", drawn))
+        for gated in ("unscored", "all", "none")
+    }
+    assert reasons == {
+        ("predicted", "unscored"): "predicted by a model",
+        ("drawn", "unscored"): "no gain expected",
+        ("predicted", "all"): "no gain expected",
+        ("drawn", "all"): "no gain expected",
+        ("predicted", "none"): "the gate is off",
+        ("drawn", "none"): "the gate is off",
+    }
+    with pytest.raises(ParamsError, match="unscored, all, none"):
+        replace(params, gated="some")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +137,7 @@ def test_overrides_change_the_crf(learnt):
     changed = params.with_overrides({"theta_beta": 9.0, "context_min": 20})
     assert (changed.crf.theta_beta, changed.crf.context_min) == (9.0, 20)
     assert params.with_overrides({}) is params
+    assert params.with_overrides({"gated": "all"}).checksum == replace(params, gated="all").checksum
     with pytest.raises(ParamsError, match="theta_bet"):
         params.with_overrides({"theta_bet": 1})
 
@@ -142,12 +164,13 @@ def test_the_checksum_follows_what_decides(learnt):
     params = learnt()
     others = [
         replace(params, margin=0.005),
+        replace(params, gated="none"),
         replace(params, gate=Rules.constant(FEATURES, [0.01, 0.3])),
         replace(params, crf=CRFParams(theta_beta=7.0)),
         replace(params, temperature=2.0),
         replace(params, network=params.network + b"\0"),
     ]
-    assert len({p.checksum for p in (params, *others)}) == 6
+    assert len({p.checksum for p in (params, *others)}) == 7
     assert replace(params, about={"by": "me"}).checksum == params.checksum
 
 

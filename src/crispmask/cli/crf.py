@@ -23,6 +23,16 @@ Params = Annotated[
 FixedParams = Annotated[
     str, typer.Option("--params", metavar="NAME|FILE", help="CRF parameters: 'fixed', 'paper', or a TOML file.")
 ]
+Gated = Annotated[
+    str | None,
+    typer.Option(
+        "--gate",
+        metavar="WHICH",
+        help="Masks that the gate may leave alone: 'unscored', those without a score below 1 (the default), 'all', or "
+        "'none'.",
+        show_default=False,
+    ),
+]
 Joint = Annotated[bool, typer.Option("--joint", help="Give every pixel to one object at most.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Threads; by default one per processor.", show_default=False)
@@ -30,12 +40,20 @@ Threads = Annotated[
 Restart = Annotated[bool, typer.Option("--restart", help="Drop the progress of an interrupted run.")]
 
 
-def read_params(source: str, overrides: dict[str, Any]) -> CRFParams | LearnedParams:
-    """The parameters of ``--params`` with single ones replaced, in learned ones for all instances."""
+def read_params(source: str, overrides: dict[str, Any], gated: str | None = None) -> CRFParams | LearnedParams:
+    """The parameters of ``--params`` with single ones replaced, in learned ones for all instances.
+
+    Raises:
+        ParamsError: values that do not fit, or ``--gate`` for parameters without a gate.
+    """
     from crispmask.refinement import read_params as read
 
     params = read(source)
+    if gated is not None:
+        overrides = {**overrides, "gated": gated}
     if isinstance(params, CRFParams):
+        if gated is not None:
+            raise ParamsError(f"--gate is for learned parameters; those of {source!r} refine every mask")
         return CRFParams.from_dict({**params.as_dict(), **overrides}, source="command line")
     return params.with_overrides(overrides, source="command line")
 

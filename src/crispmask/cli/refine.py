@@ -9,7 +9,7 @@ import typer
 
 from crispmask.cli.cluster import Address, Engine, ImagesPerFile, on_ray, only
 from crispmask.cli.console import complain, count, say
-from crispmask.cli.crf import PANEL, Joint, Params, Restart, Threads, left_alone_line, read_params
+from crispmask.cli.crf import PANEL, Gated, Joint, Params, Restart, Threads, left_alone_line, read_params
 from crispmask.cli.options import options_from
 from crispmask.cli.resumable import Resumable
 from crispmask.params import CRFParams
@@ -39,6 +39,7 @@ def refine(
     ] = None,
     score: Annotated[float, typer.Option(metavar="X", help="Leave out results below this score, 0 to 1.")] = 0.0,
     params: Params = "learned",
+    gate: Gated = None,
     joint: Joint = False,
     threads: Threads = None,
     restart: Restart = False,
@@ -55,7 +56,7 @@ def refine(
     as they are. OUT.provenance.json says what made them from what. A run that was interrupted continues where it
     stopped.
     """
-    chosen = read_params(params, overrides)
+    chosen = read_params(params, overrides, gate)
     if engine == "ray":
         only("local", threads=threads)
         from crispmask.pipeline import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,14 +24,14 @@ class InstanceView:
         image: uint8 (H, W, 3) RGB.
         window: its mask's probabilities.
         box: of the object, x0, y0, x1, y1 in pixels; where a detector gave none, its window's.
-        scale: size of the object, the square root of its box's area, pixels.
+        score: of its detector, in [0, 1]; 1 where there is none.
         from_box: whether only the box is known; the window is then what `prompts.from_boxes` made of it.
     """
 
     image: NDArray[np.uint8]
     window: Window
     box: Box
-    scale: float
+    score: float = 1.0
     from_box: bool = False
 
     @classmethod
@@ -40,17 +41,28 @@ class InstanceView:
         x0, y0, x1, y1 = (float(v) for v in instances.boxes[i])
         if x1 <= x0 or y1 <= y0:
             x0, y0, x1, y1 = window.x, window.y, window.x + window.width, window.y + window.height
-        return cls(image, window, (x0, y0, x1, y1), instances.scale(i), from_box)
+        return cls(image, window, (x0, y0, x1, y1), float(instances.scores[i]), from_box)
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return self.image.shape[0], self.image.shape[1]
 
+    @property
+    def scale(self) -> float:
+        """Size of the object: the square root of its box's area, pixels; at least 1."""
+        x0, y0, x1, y1 = self.box
+        return math.sqrt(max((x1 - x0) * (y1 - y0), 1.0))
+
     @cached_property
     def binary(self) -> bool:
         """Whether its mask came without probabilities."""
         return is_binary(self.window.probabilities)
+
+    @property
+    def predicted(self) -> bool:
+        """Whether a model made its mask: it has a score below 1."""
+        return self.score < 1
 
     @cached_property
     def crop(self) -> Crop:

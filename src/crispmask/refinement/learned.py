@@ -24,10 +24,13 @@ from crispmask.structured import read_toml
 FORMAT = "crispmask-learned-2"
 NETWORK = "network.onnx"
 
-SETTLED = 0.03
-"""A mask with probabilities is left alone where the network would change less: 1 - IoU of prompt and answer.
+GATED = ("unscored", "all", "none")
 
-Such masks come from detectors, whose masks change by 4 to 25 %; annotators and programs write binary ones."""
+SETTLED = 0.03
+"""A mask with probabilities but no score is left alone where the network would change less: 1 - IoU of prompt and
+answer."""
+
+_DECISIVE = ("margin", "max_risk", "gated", "temperature", "box_passes")
 
 WORSE = 0.01
 """Refinement made a mask worse where its IoU fell by more than this."""
@@ -57,10 +60,12 @@ class LearnedParams:
     Attributes:
         network: the mask network's ONNX file.
         crf: setting of the CRF behind it.
-        gate: expected gain and risk of refinement, two outputs, from the features of a mask. It decides for binary
-            masks; of those with probabilities only what hardly changes is left alone (`SETTLED`).
+        gate: expected gain and risk of refinement, two outputs, from the features of a mask.
         margin: a mask is left alone where the expected gain is not above this.
         max_risk: a mask is left alone where the risk is above this.
+        gated: what may be left alone. 'unscored': masks without a score below 1, which a person may have drawn; of
+            those with probabilities what hardly changes (`SETTLED`), of binary ones what the gate says. 'all': the
+            gate decides for every mask. 'none': every mask is refined.
         temperature: what the network's log-odds are divided by before the CRF.
         box_passes: how often the network runs on an object of which only the box is known.
         about: how they were learnt, for the reader of the file.
@@ -75,6 +80,7 @@ class LearnedParams:
     gate: Rules = field(repr=False)
     margin: float = 0.0
     max_risk: float = 1.0
+    gated: str = "unscored"
     temperature: float = 1.0
     box_passes: int = 3
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +88,8 @@ class LearnedParams:
     def __post_init__(self) -> None:
         if self.gate.outputs != 2:
             raise ParamsError(f"the gate must tell gain and risk, two numbers, not {self.gate.outputs}")
+        if self.gated not in GATED:
+            raise ParamsError(f"the gate decides for one of {', '.join(GATED)}, not {self.gated!r}")
         limits = {"margin": (-1, 1), "max_risk": (0, 1), "temperature": (0.01, 100), "box_passes": (1, 10)}
         check_limits(self, limits)
 
@@ -99,30 +107,44 @@ class LearnedParams:
         odds = self.mask_network(view.crop.image(view.image), view.prompt, passes)
         return Answer(view.crop, view.prompt, odds)
 
-    def decide(self, view: InstanceView) -> tuple[Unary, Decision]:
-        """The unary of an instance for the CRF, and whether it is to be refined at all."""
+    def unary(self, view: InstanceView, answer: Answer) -> Unary:
+        """The unary of an instance for the CRF, from the network's answer."""
+        return answer.unary(view.image_size, self.crf, self.temperature)
+
+    def decide(self, view: InstanceView) -> tuple[Unary | None, Decision]:
+        """The unary of an instance for the CRF, None where its mask is left alone, and what decided."""
         answer = self.answer(view)
-        unary = answer.unary(view.image_size, self.crf, self.temperature)
         if view.from_box:
-            return unary, Decision(True, 1.0, 0.0, "made from a box")
+            return self.unary(view, answer), Decision(True, 1.0, 0.0, "made from a box")
+        decision = self._judge(view, answer)
+        return self.unary(view, answer) if decision.refined else None, decision
+
+    def _judge(self, view: InstanceView, answer: Answer) -> Decision:
+        """What the gate says of a mask."""
         features = instance_features(view, answer)
         gain, risk = (float(v) for v in self.gate.predict(features[None])[0])
         if not answer.mask.any():
-            return unary, Decision(False, gain, risk, "the network finds no object")
-        if not view.binary:
-            refined = features[FEATURES.index("change")] >= SETTLED
-            return unary, Decision(bool(refined), gain, risk, "from a detector" if refined else "hardly any change")
+            return Decision(False, gain, risk, "the network finds no object")
+        if self.gated == "none":
+            return Decision(True, gain, risk, "the gate is off")
+        if self.gated == "unscored" and view.predicted:
+            return Decision(True, gain, risk, "predicted by a model")
+        if self.gated == "unscored" and not view.binary:
+            refined = bool(features[FEATURES.index("change")] >= SETTLED)
+            return Decision(refined, gain, risk, "enough change" if refined else "hardly any change")
         if risk > self.max_risk:
-            return unary, Decision(False, gain, risk, "risk too high")
+            return Decision(False, gain, risk, "risk too high")
         if not gain > self.margin:
-            return unary, Decision(False, gain, risk, "no gain expected")
-        return unary, Decision(True, gain, risk, "gain expected")
+            return Decision(False, gain, risk, "no gain expected")
+        return Decision(True, gain, risk, "gain expected")
 
     def with_overrides(self, values: Mapping[str, Any], source: str = "parameters") -> LearnedParams:
-        """The same with some fields of the CRF's setting changed."""
-        if not values:
+        """The same with some fields of the CRF's setting changed, or with another `gated`."""
+        values = dict(values)
+        gated = str(values.pop("gated", self.gated))
+        if not values and gated == self.gated:
             return self
-        return replace(self, crf=CRFParams.from_dict({**self.crf.as_dict(), **values}, source))
+        return replace(self, gated=gated, crf=CRFParams.from_dict({**self.crf.as_dict(), **values}, source))
 
     @cached_property
     def checksum(self) -> str:
@@ -135,7 +157,7 @@ class LearnedParams:
 
     def _decisive(self) -> str:
         lines = [f"format = {json.dumps(FORMAT)}"]
-        lines += [f"{name} = {getattr(self, name)!r}" for name in ("margin", "max_risk", "temperature", "box_passes")]
+        lines += [f"{name} = {json.dumps(getattr(self, name))}" for name in _DECISIVE]
         lines += [f"network = {json.dumps(NETWORK)}"]
         lines += [f'network_sha256 = "{hashlib.sha256(self.network).hexdigest()}"', "", "[crf]"]
         default = CRFParams().as_dict()

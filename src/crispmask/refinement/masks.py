@@ -115,26 +115,29 @@ def refine_instances(
         raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
     threads = _count(threads)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
-    views = {
-        i: InstanceView.of(image, instances, i, flags[i])
-        for i, window in enumerate(instances.windows)
-        if window.mask.any()
-    }
-    prepared = dict(zip(views, _map(lambda view: _prepare(view, params), list(views.values()), threads), strict=True))
-    if joint:
+    present = [i for i, window in enumerate(instances.windows) if window.mask.any()]
+
+    def prepare(i: int) -> tuple[Unary | None, Decision | None]:
+        view = InstanceView.of(image, instances, i, flags[i])
+        if isinstance(params, CRFParams):
+            return view.unary(params), None
+        unary, decision = params.decide(view)
         # What is left alone still takes its pixels from its neighbours.
-        rects = {i: unary.rect for i, (unary, _) in prepared.items()}
-        groups = [group for group in overlapping(rects) if len(group) > 1 or _wanted(prepared[group[0]][1])]
-    else:
-        groups = [[i] for i, (_, decision) in prepared.items() if _wanted(decision)]
+        return view.unary(params.crf) if joint and unary is None else unary, decision
+
+    prepared = dict(zip(present, _map(prepare, present, threads), strict=True))
+    unaries = {i: unary for i, (unary, _) in prepared.items() if unary is not None}
+    groups = [[i] for i in unaries]
+    if joint:
+        groups = overlapping({i: unary.rect for i, unary in unaries.items()})
+        groups = [group for group in groups if len(group) > 1 or _wanted(prepared[group[0]][1])]
     spare = max(1, threads // max(1, len(groups)))  # threads for each group: fewer objects than threads share them
 
     def work(group: list[int]) -> list[Window | None]:
-        unaries = [prepared[i][0] for i in group]
-        return solve(image, unaries, threads=spare)
+        return solve(image, [unaries[i] for i in group], threads=spare)
 
     # The largest first, so that no thread is left alone with it at the end.
-    order = sorted(groups, key=lambda group: -sum(prepared[i][0].rect.area for i in group))
+    order = sorted(groups, key=lambda group: -sum(unaries[i].rect.area for i in group))
     windows = list(instances.windows)
     for group, made in zip(order, _map(work, order, threads), strict=True):
         for i, window in zip(group, made, strict=True):
@@ -142,11 +145,6 @@ def refine_instances(
                 windows[i] = window
     decisions = [prepared[i][1] if i in prepared else None for i in range(len(instances))]
     return instances.with_windows(windows), decisions
-
-
-def _prepare(view: InstanceView, params: Params) -> tuple[Unary, Decision | None]:
-    """The unary of an instance, and what learnt parameters decide."""
-    return (view.unary(params), None) if isinstance(params, CRFParams) else params.decide(view)
 
 
 def _wanted(decision: Decision | None) -> bool:
@@ -241,7 +239,8 @@ def instance_crf(
         ShapeError: instances of another image size.
     """
     _check_size(image, instances)
-    unary, _ = _prepare(InstanceView.of(image, instances, i), params)
+    view = InstanceView.of(image, instances, i)
+    unary = view.unary(params) if isinstance(params, CRFParams) else params.unary(view, params.answer(view))
     found = kernels(image, unary.rect, unary.scale, unary.params)
     return DenseCRF(unary_energies(unary.odds[None]), found), (unary.rect.y0, unary.rect.x0)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from crispmask.refinement.features import FEATURES
 from crispmask.refinement.rules import Rules
 from crispmask.training.refiner import gate as module
 from crispmask.training.refiner.gate import fit_rules, learn_gate
-from crispmask.training.refiner.measure import ANNOTATION, Measured, Setting
+from crispmask.training.refiner.measure import ANNOTATION, DETECTOR, Measured, Setting
 from crispmask.training.refiner.settings import START, best_passes, candidates, compare
 
 
@@ -19,13 +21,13 @@ def measured(kind: str, image: int, gain: float, features: np.ndarray, before: f
 
 
 def masks(kinds: dict[str, tuple[float, float]], count: int, seed: int = 0) -> list[Measured]:
-    """Masks of each kind, whose gains have a mean and a deviation; the first feature tells the kind."""
+    """Binary masks of each kind, whose gains have a mean and a deviation; the first feature tells the kind."""
     rng = np.random.default_rng(seed)
     made = []
     for number, (kind, (mean, deviation)) in enumerate(kinds.items()):
         for k in range(count):
             features = rng.normal(0, 1, len(FEATURES))
-            features[0] = number
+            features[0], features[FEATURES.index("binary")] = number, 1
             made.append(measured(kind, k, rng.normal(mean, deviation), features.astype(np.float32)))
     return made
 
@@ -70,9 +72,32 @@ def test_a_kind_that_loses_is_left_alone_and_one_that_gains_is_refined():
     assert fine.always[0] < fine.before[0] - 0.02
     one = np.zeros((2, len(FEATURES)), np.float32)
     one[1, 0] = 1
+    one[:, FEATURES.index("binary")] = 1
     gain, risk = gate.rules.predict(one).T
     assert gain[0] > gate.margin >= gain[1] or risk[1] > gate.max_risk
     assert risk[1] > 0.8 > risk[0]
+
+
+def test_margin_and_limit_keep_to_their_bounds():
+    found = masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 80)
+    free, bound = learn_gate(found), learn_gate(found, least_margin=0.11, most_risk=0.02)
+    assert free.margin < 0.11 <= bound.margin
+    assert bound.max_risk <= 0.02 < free.max_risk
+    assert sum(o.kept for o in bound.outcomes) > sum(o.kept for o in free.outcomes)
+
+
+def test_the_gate_has_no_say_over_a_detectors_masks_and_those_with_probabilities():
+    def of(kind: str, changes: dict[str, float]) -> list[Measured]:
+        features = [dict(zip(FEATURES, m.features, strict=True)) | changes for m in fine]
+        return [replace(m, kind=kind, features=tuple(f.values())) for m, f in zip(fine, features, strict=True)]
+
+    fine = masks({"fine": (-0.03, 0.01)}, 80)
+    soft, settled = of("soft", {"binary": 0, "change": 0.2}), of("settled", {"binary": 0, "change": 0.01})
+    found = [replace(m, kind=DETECTOR) for m in fine]
+    gate = learn_gate([*fine, *soft, *settled, *found])
+    kept = {o.kind: o.kept for o in gate.outcomes}
+    assert kept["fine"] > 76
+    assert (kept["soft"], kept["settled"], kept[DETECTOR]) == (0, 80, 0)
 
 
 def test_luck_does_not_open_the_gate():

@@ -10,10 +10,13 @@ from crispmask import explain, read_image, refine
 from crispmask.coco import CocoDataset
 from crispmask.coco.results import read_results, results_to_instances
 from crispmask.errors import DataError, ParamsError
-from crispmask.refinement import read_params
+from crispmask.instances import Instances
+from crispmask.refinement import default_params, read_params
+from crispmask.refinement.features import FEATURES, instance_features
+from crispmask.refinement.instance import InstanceView
 from crispmask.training.refiner import fit, measure, settings
 from crispmask.training.refiner.config import LearnConfig
-from crispmask.training.refiner.objects import Source
+from crispmask.training.refiner.objects import Source, decode
 from crispmask.training.refiner.run import learn
 
 CONFIG = LearnConfig(init="none", samples=6, batch_size=2, precision="float16", held_out=0.3, measured=10)
@@ -91,7 +94,6 @@ def test_without_training_the_network_stays_and_all_images_are_measured(world, t
 def test_measuring_does_not_depend_on_threads(world):
     from crispmask.params import CRFParams
     from crispmask.refinement import LearnedParams
-    from crispmask.refinement.features import FEATURES
     from crispmask.refinement.rules import Rules
     from crispmask.training.refiner.export import export_network
     from crispmask.training.refiner.start import initial_network
@@ -108,6 +110,21 @@ def test_measuring_does_not_depend_on_threads(world):
     (annotation, *_) = (m for m in one if m.kind == "annotation")
     assert annotation.before == (1, 1)
     assert annotation.after[0][0] > 0.95
+
+
+def test_the_gate_learns_from_the_features_that_it_sees_in_use(world):
+    """Of the annotation and of the detector's mask of an object, the same numbers as `refine` gives the gate."""
+    one = next(one for one in world.objects if one.found)
+    params = default_params()
+    work = measure.masks_after(params, [measure.Setting(params.crf)])
+    image = one.image.read()
+    found = {m.kind: m for m in work(image, one, np.random.default_rng(0))}
+    detected, score = one.found[0]
+    for kind, rle in (("annotation", one.rle), ("detector", detected)):
+        drawn = Instances.from_masks(decode([rle], one.image.size).astype(bool), scores=[score])
+        view = InstanceView.of(image, drawn, 0)
+        assert np.allclose(found[kind].features, instance_features(view, params.answer(view)))
+        assert found[kind].features[FEATURES.index("size")] == pytest.approx(np.log2(drawn.scale(0)), abs=1e-4)
 
 
 def test_an_interrupted_run_with_other_settings(world, tmp_path):

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.refinement.features import FEATURES
-from crispmask.refinement.learned import WORSE
+from crispmask.refinement.learned import SETTLED, WORSE
 from crispmask.refinement.rules import DEPTH, Rules
-from crispmask.training.refiner.measure import Measured
+from crispmask.training.refiner.measure import DETECTOR, Measured
 
 FOLDS = 5
 MARGINS = (-1.0, *(k / 1000 for k in range(-10, 21, 2)), 0.03, 0.05, 1.0)
@@ -64,8 +64,8 @@ class Gate:
     outcomes: tuple[Outcome, ...]
 
 
-def learn_gate(masks: Sequence[Measured], seed: int = 0) -> Gate:
-    """Fit gain and risk, and choose margin and limit on images that those of a fold have not seen.
+def learn_gate(masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0, most_risk: float = 1.0) -> Gate:
+    """Fit gain and risk of binary masks, and choose margin and limit on images that those of a fold have not seen.
 
     Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`) and makes few
     masks worse (`MOSTLY`).
@@ -73,29 +73,44 @@ def learn_gate(masks: Sequence[Measured], seed: int = 0) -> Gate:
     Args:
         masks: measured with one setting.
         seed: of the folds.
+        least_margin, most_risk: bounds of margin and limit.
     """
+    gated = np.array([_is_gated(m) for m in masks])
     features = np.array([m.features for m in masks], np.float32)
     change = np.array([np.subtract(m.after[0], m.before) for m in masks])
     targets = np.stack([change.mean(1), change[:, 0] < -WORSE], 1).astype(np.float64)
-    kinds, images = [m.kind for m in masks], np.array([m.image for m in masks])
-    weights = _balanced(kinds)
+    kinds, images = np.array([m.kind for m in masks]), np.array([m.image for m in masks])
+
+    def rules(of: NDArray[np.bool_]) -> Rules:
+        return fit_rules(features[of], targets[of], _balanced(kinds[of].tolist()))
+
     order = np.random.default_rng(seed).permutation(np.unique(images))
     folds = np.empty(len(masks), np.int64)
     for k, image in enumerate(order):
         folds[images == image] = k % FOLDS
     expected = np.zeros_like(targets)
     for k in np.unique(folds):
-        own = folds == k
-        if not own.all():
-            expected[own] = fit_rules(features[~own], targets[~own], weights[~own]).predict(features[own])
-    tried = [
-        (margin, limit, _outcomes(masks, (expected[:, 0] > margin) & (expected[:, 1] <= limit)))
-        for margin in MARGINS
-        for limit in RISKS
-    ]
-    safe = [entry for entry in tried if _safe(entry[2])]
-    margin, limit, outcomes = max(safe, key=lambda entry: _gain(entry[2]))
-    return Gate(fit_rules(features, targets, weights).rounded(), margin, limit, tuple(outcomes))
+        if (gated & (folds != k)).any():
+            expected[folds == k] = rules(gated & (folds != k)).predict(features[folds == k])
+    binary = [m for m, own in zip(masks, gated, strict=True) if own]
+    tried = []
+    for margin in sorted({max(margin, least_margin) for margin in MARGINS}):
+        for limit in sorted({min(limit, most_risk) for limit in RISKS}):
+            refined = (expected[:, 0] > margin) & (expected[:, 1] <= limit)
+            tried.append((margin, limit, refined, _outcomes(binary, refined[gated])))
+    margin, limit, refined, _ = max((entry for entry in tried if _safe(entry[3])), key=lambda entry: _gain(entry[3]))
+    outcomes = _outcomes(masks, np.where(gated, refined, [_is_refined(m) for m in masks]))
+    return Gate(rules(gated).rounded(), margin, limit, tuple(outcomes))
+
+
+def _is_gated(mask: Measured) -> bool:
+    """Whether the gate decides: a detector's masks have a score, others may have probabilities (`LearnedParams`)."""
+    return mask.kind != DETECTOR and bool(mask.features[FEATURES.index("binary")])
+
+
+def _is_refined(mask: Measured) -> bool:
+    """Whether a mask for which the gate does not decide is refined."""
+    return mask.kind == DETECTOR or mask.features[FEATURES.index("change")] >= SETTLED
 
 
 def fit_rules(features: NDArray[np.float32], targets: NDArray[np.float64], weights: NDArray[np.float64]) -> Rules:

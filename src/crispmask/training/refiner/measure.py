@@ -132,11 +132,11 @@ def masks_after(params: LearnedParams, settings: Sequence[Setting]) -> Work:
 
     def work(image: NDArray[np.uint8], one: AnnotatedObject, rng: np.random.Generator) -> list[Measured]:
         made = []
-        for kind, window, score in _masks(image, one, rng):
+        for kind, window in _masks(image, one, rng):
             if window.mask.any():
                 x0, y0, x1, y1 = (float(v) for v in tight_box(window.mask))
                 box = x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y
-                view = InstanceView(image, window, box, score)
+                view = InstanceView(image, window, box)
                 answer = params.answer(view)
                 before = _overlaps(window, one)
                 after = tuple(_overlaps(w, one) if w else before for w in _refined(view, answer, settings))
@@ -164,10 +164,8 @@ def boxes_after(params: LearnedParams, setting: Setting, passes: Sequence[int]) 
     return work
 
 
-def _masks(
-    image: NDArray[np.uint8], one: AnnotatedObject, rng: np.random.Generator
-) -> Iterator[tuple[str, Window, float]]:
-    """Kind, window and score of masks to refine: some made with errors, the annotation, and what a detector found."""
+def _masks(image: NDArray[np.uint8], one: AnnotatedObject, rng: np.random.Generator) -> Iterator[tuple[str, Window]]:
+    """Kind and window of masks to refine: some made with errors, the annotation, and what a detector found."""
     exact = decode([one.rle], one.image.size)
     around = Crop.around(one.box)
     crop = replace(around, size=next((cells for cells in _CELLS if cells >= around.side), _CELLS[-1]))
@@ -183,10 +181,10 @@ def _masks(
         full = np.clip(crop.back(prompt, rect, rect.shape), 0, 1)
         if rng.random() < binary:
             full = (full > 0.5).astype(np.float32)
-        yield kind, Window(full, rect.y0, rect.x0), float(rng.uniform(0.2, 1))
-    yield ANNOTATION, _window(exact), 1.0
-    for rle, score in sorted(one.found, key=lambda found: -found[1])[:_DETECTIONS]:
-        yield DETECTOR, _window(decode([rle], one.image.size)), score
+        yield kind, Window(full, rect.y0, rect.x0)
+    yield ANNOTATION, _window(exact)
+    for rle, _ in sorted(one.found, key=lambda found: -found[1])[:_DETECTIONS]:
+        yield DETECTOR, _window(decode([rle], one.image.size))
 
 
 def _window(mask: NDArray[np.uint8]) -> Window:

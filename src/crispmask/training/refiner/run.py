@@ -125,7 +125,7 @@ def learn(
         on_image=lambda done, total: tell("Measuring masks", done, total),
     )
     tell("Learning the gate", 0, 0)
-    gate = learn_gate(masks, config.seed)
+    gate = learn_gate(masks, config.seed, least_margin=config.least_margin, most_risk=config.most_risk)
     params = replace(
         params,
         crf=best.crf,
