@@ -335,3 +335,18 @@ def test_an_image_named_by_a_relative_path_must_be_annotated(photos, tmp_path, b
     monkeypatch.chdir(photos)
     with pytest.raises(DataError, match=r"has no image 'c\.png'"):
         segment_folder([".", "sub/deep/c.png"], tmp_path / "out", blob_detector(), SETTINGS, annotations=gt)
+
+
+def test_progress_within_an_image_with_many_objects(photos, tmp_path, blob_detector, monkeypatch):
+    from crispmask.pipeline import folder
+
+    steps = []
+    segment_folder([photos], tmp_path / "few", blob_detector(), SETTINGS, on_image=steps.append)
+    assert all(step.within is None for step in steps)
+    monkeypatch.setattr(folder, "MANY", 0)
+    steps.clear()
+    segment_folder([photos], tmp_path / "many", blob_detector(), SETTINGS, on_image=steps.append)
+    within = [step for step in steps if step.within is not None]
+    assert {step.path for step in within} <= set(photos.rglob("*.*"))
+    assert within[-1].within[0] == within[-1].within[1] > 0
+    assert contents(tmp_path / "few") == contents(tmp_path / "many")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -441,7 +442,38 @@ def test_an_image_with_many_objects_is_done_in_pieces(records, coco_photos, tmp_
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
     joint = Settings(score=0, params=SETTINGS.params, joint=True)
     refine_results(results, coco_photos, tmp_path / "joint.json", joint, on_progress=steps.append)
-    assert [step.done for step in steps[3:]] == [0, 12]
+    done = [step.done for step in steps[3:]]  # with a step every half a second in between
+    assert (done[0], done[-1]) == (0, 12)
+    assert done == sorted(done)
+
+
+def test_an_interruption_of_joint_refinement_ends_the_work(records, coco_photos, tmp_path, monkeypatch):
+    """Of a photo with 20 000 objects, the rest went on for minutes."""
+    from crispmask.pipeline import results as module
+
+    results = write(tmp_path / "r.json", [record for record in records if record["image_id"] == 139] * 40)
+    whole, told, begun = module.refine_records, [], Event()
+
+    def watched(*args, on_progress, **options):
+        def step(done: int) -> None:
+            begun.set()
+            told.append(done)
+            time.sleep(0.05)
+            on_progress(done)
+
+        return whole(*args, on_progress=step, **options)
+
+    def interrupted(step) -> None:
+        if begun.is_set():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "refine_records", watched)
+    joint = Settings(score=0, params=SETTINGS.params, joint=True)
+    with pytest.raises(KeyboardInterrupt):
+        refine_results(results, coco_photos, tmp_path / "out.json", joint, threads=1, on_progress=interrupted)
+    steps = len(told)
+    time.sleep(0.5)
+    assert len(told) <= steps + 2
 
 
 def test_two_runs_into_one_output(results, coco_photos, tmp_path):

@@ -14,7 +14,10 @@ from crispmask.image import read_image
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.refinement import instance_crf, refine, refine_each, refine_instances
+from crispmask.refinement import masks as masks_module
+from crispmask.refinement import solve as solve_module
 from crispmask.refinement.solve import LATTICE_PARAMS
+from crispmask.refinement.windows import Rect, overlapping
 
 
 def iou(a, b):
@@ -257,3 +260,57 @@ def test_coarse_masks_of_real_people_gain(shared_data):
         before += [iou(guess[i] > 0.5, truth.mask(i)) for i in range(len(truth))]
         after += [iou(refined.mask(i), truth.mask(i)) for i in range(len(truth))]
     assert np.mean(after) > np.mean(before) + 0.01
+
+
+def test_progress_and_an_end_of_the_work(scene):
+    image, truth = scene
+    found = Instances.from_masks(np.concatenate([truth, np.zeros_like(truth[:1])]))
+    for joint in (False, True):
+        told: list[int] = []
+        refine_instances(image, found, CRFParams(), joint=joint, on_progress=told.append)
+        assert told == sorted(told)
+        assert (told[0], told[-1]) == (1, 3)  # the empty mask is finished from the start
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        refine_instances(image, found, CRFParams(), on_progress=stop)
+
+
+def test_the_same_masks_however_many_are_worked_on_at_a_time(scene, monkeypatch):
+    image, truth = scene
+    found = Instances.from_masks(np.concatenate([truth, np.roll(truth, 5, 1), np.roll(truth, 5, 2)]))
+    whole = refine_instances(image, found, CRFParams())[0].masks()
+    monkeypatch.setattr(masks_module, "_TOGETHER", 4)
+    assert (refine_instances(image, found, CRFParams())[0].masks() == whole).all()
+
+
+def test_joint_refinement_of_too_many_masks(scene, monkeypatch):
+    image, truth = scene
+    found = Instances.from_masks(np.concatenate([truth, np.roll(truth, 20, 2)]))
+    monkeypatch.setattr(solve_module, "MAX_JOINT", 10_000)
+    with pytest.raises(ValueRangeError, match=r"4 masks meet .* limit of 0 million for joint .*--joint.*--score"):
+        refine_instances(image, found, CRFParams(), joint=True)
+
+
+rectangles = st.lists(st.tuples(*[st.integers(0, 12)] * 4).map(lambda r: Rect(r[0], r[1], r[0] + r[2], r[1] + r[3])))
+
+
+@given(rectangles)
+def test_groups_of_rectangles_that_overlap(rects):
+    def meet(a, b):
+        return a.y0 < b.y1 and b.y0 < a.y1 and a.x0 < b.x1 and b.x0 < a.x1
+
+    groups = overlapping(dict(enumerate(rects)))
+    assert sorted(i for group in groups for i in group) == list(range(len(rects)))
+    for group in groups:
+        reached, new = set(), {group[0]}
+        while new:
+            reached |= new
+            new = {j for i in new for j in range(len(rects)) if j not in reached and meet(rects[i], rects[j])}
+        assert reached == set(group)
+        assert group == sorted(group)

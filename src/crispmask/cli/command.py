@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
+import os
 import sys
 import warnings
 from typing import Annotated, Any
@@ -28,6 +30,11 @@ from crispmask.cli.train import train
 from crispmask.cli.tune import tune
 from crispmask.errors import CrispmaskError
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 
 class _Group(TyperGroup):
     """Ends with one sentence on stderr and exit code 1 where crispmask or the operating system raises an error."""
@@ -40,10 +47,19 @@ class _Group(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has ended: so does Typer, without a message
                 raise
-            complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            complain(_sentence(error))
         except MemoryError:
             complain("there is not enough memory for this: use smaller images, or fewer at once")
         raise typer.Exit(1)
+
+
+def _sentence(error: OSError) -> str:
+    """What the operating system refused, and what to do where that is known."""
+    reason = error.strerror or str(error)
+    text = f"{error.filename}: {reason}" if error.filename else reason
+    if error.errno in _FULL:
+        return f"{text}: make room, then repeat the command; it goes on where it stopped"
+    return f"{text}: choose another folder for what is written" if error.errno == errno.EROFS else text
 
 
 app = typer.Typer(
@@ -91,4 +107,14 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        code: Any = INTERRUPTED
+    except SystemExit as end:
+        code = end.code
+    if code == INTERRUPTED:
+        # Python would wait for threads that compute; what is done is in the journal. Ray's processes end with its exit
+        # function, which os._exit would leave out.
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(INTERRUPTED)
+    sys.exit(code)

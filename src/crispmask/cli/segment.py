@@ -164,7 +164,10 @@ def segment(
     with Resumable("image", "Looking for images") as work:
 
         def show(step: Progress) -> None:
-            work.show(step, "Segmenting" if step.path is None else count(step.objects, "object"), settings)
+            doing = "Segmenting" if step.path is None else count(step.objects, "object")
+            if step.within is not None and step.path is not None:
+                doing = f"{step.path.name}: {step.within[0]} of {count(step.within[1], 'object')}"
+            work.show(step, doing, settings)
 
         report = segment_folder(
             sources,

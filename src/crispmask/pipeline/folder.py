@@ -30,6 +30,9 @@ from crispmask.pipeline.provenance import IN_FOLDER, write_provenance
 from crispmask.pipeline.segmenter import refine_found
 from crispmask.pipeline.settings import Settings
 
+MANY = 100
+"""Instances of an image whose progress is shown one by one."""
+
 
 def segment_folder(
     sources: Sequence[str | Path],
@@ -65,7 +68,8 @@ def segment_folder(
         batch_size: images that are read, and given to a detector that can take several, at once.
         restart: drop the progress of an interrupted run.
         overwrite: remove results of another run in `output`, rather than refuse to write there.
-        on_image: called once at the start, and after each image.
+        on_image: called once at the start, and after each image; in an image with more than `MANY` instances also
+            after each of them.
 
     Returns:
         The report; images that cannot be read are among its failures and do not stop the others.
@@ -161,9 +165,9 @@ class _Run:
     def work(self, journal: Journal, batch_size: int, on_image: Callable[[Progress], None]) -> None:
         """Segment what the journal does not have."""
 
-        def tell(path: Path | None = None) -> None:
+        def tell(path: Path | None = None, within: tuple[int, int] | None = None) -> None:
             done = len(journal) + len(self.failures)
-            on_image(Progress(done, len(self.plan.images), self.resumed, self.objects, path))
+            on_image(Progress(done, len(self.plan.images), self.resumed, self.objects, path, within))
 
         if journal:
             self.output.remove_partial_files()
@@ -180,7 +184,7 @@ class _Run:
             for name in chunk:
                 if name in frames:
                     with one_image(self.plan.images[name].uri, self._failed(name)):
-                        journal.append(self._segment(name, frames[name], found.get(name)))
+                        journal.append(self._segment(name, frames[name], found.get(name), tell))
                 tell(Path(self.plan.images[name].uri))
         self.failures.sort(key=lambda failure: str(failure.path))
 
@@ -204,17 +208,27 @@ class _Run:
                 found = dict(zip(frames, instances, strict=True))
         return found
 
-    def _segment(self, name: str, frame: Frame, found: Instances | None) -> dict[str, Any]:
-        """The journal's record of an image, whose picture is in place then."""
-        seen = stamp(Path(self.plan.images[name].uri))
+    def _segment(
+        self, name: str, frame: Frame, found: Instances | None, tell: Callable[[Path, tuple[int, int]], None]
+    ) -> dict[str, Any]:
+        """The journal's record of an image, whose picture is in place then; `tell` shows its finished instances."""
+        path = Path(self.plan.images[name].uri)
+        seen = stamp(path)
         found = self.detector(frame.pixels) if found is None else found
-        result = refine_found(frame.pixels, found, self.settings, threads=self.threads)
+        total = len(found)
+
+        def step(done: int) -> None:
+            if total > MANY:
+                tell(path, (done, total))
+
+        result = refine_found(frame.pixels, found, self.settings, threads=self.threads, on_progress=step)
         picture = f"{PICTURES}/{self.pictures[name]}" if name in self.pictures else None
         self.output.begin()
         if picture is not None:
-            path = self.output.folder / picture
             names, refined = self.detector.categories, self.settings.refine
-            write_picture(path, frame.pixels, result.before, result.after, names=names, refined=refined)
+            write_picture(
+                self.output.folder / picture, frame.pixels, result.before, result.after, names=names, refined=refined
+            )
         self.objects += len(result.after)
         return {
             "name": name,

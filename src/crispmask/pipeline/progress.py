@@ -21,6 +21,7 @@ class Progress:
         resumed: how many of `done` an earlier, interrupted run had finished.
         objects: instances found so far.
         path: the image that was finished last; None at the start, and on a cluster.
+        within: of an image that is being worked on, its instances that are finished, and all of them.
     """
 
     done: int
@@ -28,6 +29,7 @@ class Progress:
     resumed: int
     objects: int = 0
     path: Path | None = None
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

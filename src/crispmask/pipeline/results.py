@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,7 +36,7 @@ from crispmask.pipeline.settings import Settings
 from crispmask.refinement.prompts import from_boxes
 
 PIECE = 50
-"""Records of one image that are refined at a time: about a second of work, which Ctrl-C waits for."""
+"""Records of one image that are refined at a time: about a second of work."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,6 +48,7 @@ def refine_records(
     settings: Settings,
     *,
     threads: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """The results of one image with refined masks.
 
@@ -55,6 +58,7 @@ def refine_records(
             ``segmentation``, learned parameters make a mask.
         settings: how to refine; its score is not looked at.
         threads: by default one per processor. The result has the same bits for any number.
+        on_progress: called again and again with the number of finished records; what it raises ends the work.
 
     Returns:
         The same records in the same order, and of each mask that learned parameters left as it was the reason ("" of
@@ -67,7 +71,7 @@ def refine_records(
     # The scores of some detectors leave [0, 1].
     sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
     found, flags = _instances(sound, (image.shape[0], image.shape[1]))
-    result = refine_found(image, found, settings, from_boxes=flags, threads=threads)
+    result = refine_found(image, found, settings, from_boxes=flags, threads=threads, on_progress=on_progress)
     after = result.after
     refined = [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
     return refined, result.left_alone
@@ -116,7 +120,7 @@ def refine_results(
         skip_bad: leave out records that cannot be refined, and go on.
         on_bad: called with a sentence for each of them.
         on_progress: called once when all records have been checked, and after each piece of work: `PIECE` records of
-            an image, or with ``settings.joint`` all of an image.
+            an image, or with ``settings.joint`` all of an image; of larger pieces also while they are worked on.
 
     Raises:
         DataError: a file that cannot be used, or another run that writes `output` now; without `skip_bad` also the
@@ -166,16 +170,34 @@ def _work(
     on_progress(Progress(done, total, resumed))
     workers = min(threads, max(1, len(pieces)))
     inner = max(1, threads // workers)
-    for piece, future in _side_by_side(lambda piece: _refine(plan, piece, job.settings, inner), pieces, workers):
+    finished: dict[int, int] = {}  # records of the pieces that are worked on, by the first one's number
+    stopped = Event()
 
-        def bad(reason: str, piece: list[int] = piece) -> None:
-            for k in piece:
-                job.bad(f"{job.results}: result {k}: {reason}")
+    def refine(piece: list[int]) -> list[dict[str, Any]]:
+        def step(count: int) -> None:
+            if stopped.is_set():
+                raise CancelledError
+            finished[piece[0]] = count
 
-        with one_image(plan.image_of(piece[0]).path, bad):
-            journal.append(*future.result())
-        done += len(piece)
-        on_progress(Progress(done, total, resumed))
+        return _refine(plan, piece, job.settings, inner, step)
+
+    with closing(_side_by_side(refine, pieces, workers)) as working:
+        try:
+            for piece, future in working:
+
+                def bad(reason: str, piece: list[int] = piece) -> None:
+                    for k in piece:
+                        job.bad(f"{job.results}: result {k}: {reason}")
+
+                while len(piece) > PIECE and not wait([future], 0.5).done:
+                    on_progress(Progress(done + sum(list(finished.values())), total, resumed))
+                with one_image(plan.image_of(piece[0]).path, bad):
+                    journal.append(*future.result())
+                finished.pop(piece[0], None)
+                done += len(piece)
+                on_progress(Progress(done, total, resumed))
+        finally:
+            stopped.set()
 
 
 def _pieces(plan: RecordPlan, journal: Journal, largest: int | None) -> Iterator[list[int]]:
@@ -189,26 +211,29 @@ def _pieces(plan: RecordPlan, journal: Journal, largest: int | None) -> Iterator
             yield from (left[k : k + largest] for k in range(0, len(left), largest))
 
 
-def _refine(plan: RecordPlan, numbers: list[int], settings: Settings, threads: int) -> list[dict[str, Any]]:
+def _refine(
+    plan: RecordPlan, numbers: list[int], settings: Settings, threads: int, on_progress: Callable[[int], None]
+) -> list[dict[str, Any]]:
     """The journal's records of some records of one image."""
     owner = plan.image_of(numbers[0])
     image = read_sized(owner.path, owner.size)
-    refined, left_alone = refine_records(image, [plan.record(k) for k in numbers], settings, threads=threads)
+    records = [plan.record(k) for k in numbers]
+    refined, left_alone = refine_records(image, records, settings, threads=threads, on_progress=on_progress)
     return [
         {"name": k, "stamp": owner.stamp, "left_alone": reason, "record": record}
         for k, record, reason in zip(numbers, refined, left_alone, strict=True)
     ]
 
 
-def _side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, Future[R]]]:
-    """Each item with its finished work, in order, while a few further ones are worked on."""
+def _side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[tuple[T, Future[R]]]:
+    """Each item with its work, in order, while a few further ones are worked on; an interruption waits for none."""
     waiting: deque[tuple[T, Future[R]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) >= 4 * threads:
-                    yield waiting.popleft()
-            yield from waiting
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) >= 4 * threads:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +55,7 @@ def refine_found(
     *,
     from_boxes: bool | Sequence[bool] = False,
     threads: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImageResult:
     """Refine the instances that were found in an image, or leave them as they are where the settings say so.
 
@@ -64,11 +65,18 @@ def refine_found(
         settings: how to refine.
         from_boxes: for all of them or for each, whether only its box is known; see `refinement.prompts.from_boxes`.
         threads: as for `segment_image`.
+        on_progress: called again and again with the number of finished instances; what it raises ends the work.
     """
     if not settings.refine or not len(found):
         return ImageResult(found, found, ("",) * len(found))
     after, decisions = refine_instances(
-        image, found, settings.params, from_boxes=from_boxes, threads=threads, joint=settings.joint
+        image,
+        found,
+        settings.params,
+        from_boxes=from_boxes,
+        threads=threads,
+        joint=settings.joint,
+        on_progress=on_progress,
     )
     return ImageResult(found, after, tuple(d.reason if d is not None and not d.refined else "" for d in decisions))
 

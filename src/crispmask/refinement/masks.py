@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from typing import Any, TypeVar
@@ -23,6 +23,8 @@ from crispmask.refinement.prompts import from_boxes
 from crispmask.refinement.solve import Lattices, kernels, solve
 from crispmask.refinement.unary import Unary, unary_energies
 from crispmask.refinement.windows import overlapping
+
+_TOGETHER = 256
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -99,12 +101,14 @@ def refine_instances(
     from_boxes: bool | Sequence[bool] = False,
     threads: int | None = None,
     joint: bool = False,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Instances, list[Decision | None]]:
     """`refine` for `Instances`; the windows of the result hold the CRF's marginals.
 
     Args:
         image, instances, params, threads, joint: as for `refine`.
         from_boxes: for all instances or for each, whether only its box is known, as `prompts.from_boxes` makes them.
+        on_progress: called after each step with the number of finished instances; what it raises ends the work.
 
     Returns:
         The refined instances, and what was decided for each; see `refine`.
@@ -116,6 +120,14 @@ def refine_instances(
     threads = _count(threads)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
     present = [i for i, window in enumerate(instances.windows) if window.mask.any()]
+    windows = list(instances.windows)
+    decisions: list[Decision | None] = [None] * len(windows)
+    done = len(windows) - len(present)
+
+    def step(finished: int) -> None:
+        nonlocal done
+        done += finished
+        on_progress(done)
 
     def prepare(i: int) -> tuple[Unary | None, Decision | None]:
         view = InstanceView.of(image, instances, i, flags[i])
@@ -125,26 +137,45 @@ def refine_instances(
         # What is left alone still takes its pixels from its neighbours.
         return view.unary(params.crf) if joint and unary is None else unary, decision
 
-    prepared = dict(zip(present, _map(prepare, present, threads), strict=True))
-    unaries = {i: unary for i, (unary, _) in prepared.items() if unary is not None}
-    groups = [[i] for i in unaries]
-    if joint:
-        groups = overlapping({i: unary.rect for i, unary in unaries.items()})
-        groups = [group for group in groups if len(group) > 1 or _wanted(prepared[group[0]][1])]
+    for part in [present] if joint else _parts(present):
+        prepared = dict(zip(part, _map(prepare, part, threads, lambda _: step(0)), strict=True))
+        for i, (_, decision) in prepared.items():
+            decisions[i] = decision
+        unaries = {i: unary for i, (unary, _) in prepared.items() if unary is not None}
+        groups = [[i] for i in unaries]
+        if joint:
+            groups = overlapping({i: unary.rect for i, unary in unaries.items()})
+            groups = [group for group in groups if len(group) > 1 or _wanted(prepared[group[0]][1])]
+        step(len(part) - sum(map(len, groups)))
+        for i, window in _solved(image, unaries, groups, threads, step):
+            windows[i] = window
+    return instances.with_windows(windows), decisions
+
+
+def _solved(
+    image: NDArray[np.uint8],
+    unaries: Mapping[int, Unary],
+    groups: list[list[int]],
+    threads: int,
+    step: Callable[[int], None],
+) -> list[tuple[int, Window]]:
+    """The new windows of instances by their numbers; `step` is called with how many more are finished."""
+    # The largest first, so that no thread is left alone with it at the end.
+    order = sorted(groups, key=lambda group: -sum(unaries[i].rect.area for i in group))
     spare = max(1, threads // max(1, len(groups)))  # threads for each group: fewer objects than threads share them
 
     def work(group: list[int]) -> list[Window | None]:
         return solve(image, [unaries[i] for i in group], threads=spare)
 
-    # The largest first, so that no thread is left alone with it at the end.
-    order = sorted(groups, key=lambda group: -sum(unaries[i].rect.area for i in group))
-    windows = list(instances.windows)
-    for group, made in zip(order, _map(work, order, threads), strict=True):
-        for i, window in zip(group, made, strict=True):
-            if window is not None:  # else the CRF erased it: a coarse mask is better than none
-                windows[i] = window
-    decisions = [prepared[i][1] if i in prepared else None for i in range(len(instances))]
-    return instances.with_windows(windows), decisions
+    made = _map(work, order, threads, lambda windows: step(len(windows)))
+    # Where the CRF erased an instance, a coarse mask is better than none.
+    pairs = ((i, w) for group, windows in zip(order, made, strict=True) for i, w in zip(group, windows, strict=True))
+    return [(i, window) for i, window in pairs if window is not None]
+
+
+def _parts(numbers: list[int]) -> Iterator[list[int]]:
+    """Instances that are worked on at a time: what is kept of them until they are solved does not grow with all."""
+    return (numbers[k : k + _TOGETHER] for k in range(0, len(numbers), _TOGETHER))
 
 
 def _wanted(decision: Decision | None) -> bool:
@@ -261,13 +292,20 @@ def _count(threads: int | None) -> int:
     return threads or cpu_count() or 1
 
 
-def _map(work: Callable[[S], T], items: Sequence[S], threads: int) -> list[T]:
-    count = min(threads, len(items))
-    if count <= 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(count) as pool:
-        try:
-            return list(pool.map(work, items))
-        except BaseException:  # an interruption waits for what is being worked on, and for nothing else
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _map(
+    work: Callable[[S], T], items: Sequence[S], threads: int, after: Callable[[T], None] = lambda made: None
+) -> list[T]:
+    """The results in order, `after` being called with each of them.
+
+    The work is in other threads even if it is one, so that an interruption waits for none of it: a thread ends with the
+    item that it is at.
+    """
+    pool = ThreadPoolExecutor(max(1, min(threads, len(items))))
+    results = []
+    try:
+        for made in pool.map(work, items):
+            after(made)
+            results.append(made)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return results

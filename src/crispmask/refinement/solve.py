@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals
+from crispmask.errors import ValueRangeError
 from crispmask.instances import Window
 from crispmask.params import CRFParams
 from crispmask.refinement.clean import without_specks
@@ -18,6 +19,9 @@ from crispmask.refinement.windows import Rect, resized, union
 
 LATTICE_PARAMS = ("theta_alpha", "theta_alpha_scale", "theta_beta", "colour", "context", "context_min")
 """What decides the bilateral lattice of an instance; the other parameters leave it as it is."""
+
+MAX_JOINT = 100_000_000
+"""Labels times pixels of a joint refinement; 24 people who meet all over an image of four megapixels are as many."""
 
 Lattices = dict[tuple[Any, ...], Bilateral]
 """Bilateral kernels of one instance by `LATTICE_PARAMS`."""
@@ -36,11 +40,15 @@ def solve(
         threads: over the rows of the rectangle; the result has the same bits for any number.
         lattices: kernels of a single instance that are there already; new ones are added.
 
+    Raises:
+        ValueRangeError: more instances and pixels together than `MAX_JOINT`.
+
     Returns:
         A window of marginals for each instance; None where the CRF leaves no pixel of it.
     """
     leader = max(unaries, key=lambda unary: unary.scale)
     params, rect = leader.params, union([unary.rect for unary in unaries])
+    _check_joint(len(unaries), rect)
     odds = [unary.over(rect) for unary in unaries]
     scale = float(np.mean([unary.scale for unary in unaries]))
     found = kernels(image, rect, scale, params, lattices) if params.iterations else []
@@ -55,6 +63,16 @@ def solve(
         window = Window(without_specks(probabilities, params.clean), rect.y0, rect.x0)
         windows.append(window if window.mask.any() else None)
     return windows
+
+
+def _check_joint(count: int, rect: Rect) -> None:
+    height, width = rect.grid
+    if count > 1 and (count + 1) * height * width > MAX_JOINT:
+        raise ValueRangeError(
+            f"{count} masks meet one another over {width}x{height} pixels: labels times pixels are more than the limit "
+            f"of {MAX_JOINT // 1_000_000} million for joint refinement; refine them one by one (without --joint), or "
+            "drop weak detections (--score)"
+        )
 
 
 def kernels(

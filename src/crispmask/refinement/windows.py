@@ -48,10 +48,6 @@ class Rect(NamedTuple):
         shrink = math.sqrt(max(1.0, self.area / MAX_PIXELS))
         return max(1, round(height / shrink)), max(1, round(width / shrink))
 
-    def overlaps(self, other: Rect) -> bool:
-        """Whether they share a pixel."""
-        return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
-
 
 def around(box: Sequence[float], window: Window, image_size: tuple[int, int], context: float, least: int) -> Rect:
     """A box with a margin, widened to the instance's window, cut to the image.
@@ -76,12 +72,16 @@ def around(box: Sequence[float], window: Window, image_size: tuple[int, int], co
 
 def overlapping(rects: Mapping[int, Rect]) -> list[list[int]]:
     """Groups of instances whose rectangles are connected by overlaps, each in rising order."""
-    groups: list[list[int]] = []
-    for i, rect in rects.items():
-        touching = [g for g in groups if any(rect.overlaps(rects[j]) for j in g)]
-        groups = [g for g in groups if g not in touching]
-        groups.append(sorted([i, *(j for g in touching for j in g)]))
-    return groups
+    edges = np.array(list(rects.values()), np.int64).reshape(-1, 4)
+    group = np.arange(len(edges))  # of each rectangle, the last one of its group
+    for k, (y0, x0, y1, x1) in enumerate(edges):
+        before = edges[:k]
+        touching = (y0 < before[:, 2]) & (before[:, 0] < y1) & (x0 < before[:, 3]) & (before[:, 1] < x1)
+        group[:k][np.isin(group[:k], group[:k][touching])] = k
+    made: dict[int, list[int]] = {key: [] for key in np.unique(group).tolist()}
+    for i, key in zip(rects, group.tolist(), strict=True):
+        made[key].append(i)
+    return [sorted(members) for members in made.values()]
 
 
 def union(rects: Sequence[Rect]) -> Rect:

@@ -7,7 +7,8 @@ line, and the file can no longer be read.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from crispmask.tuning.task import Scores
 Method = Literal["grid", "tpe"]
 
 _NAME = "crispmask"
+_NOT_WRITTEN = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Study:
             KeyError,
             ValueError,
             TypeError,
-        ):
+        ) as error:
+            self._refuse_full_disk(error)
             raise DataError(
                 f"{self.path} is not a study of crispmask, or is damaged: choose another folder, or begin anew with "
                 "--restart"
@@ -87,7 +90,8 @@ class Study:
         if "settings" in known:
             refuse_other_settings(self.path.parent, known["settings"], settings)
         else:
-            self._study.set_user_attr("settings", dict(settings))
+            with self._writing():
+                self._study.set_user_attr("settings", dict(settings))
         for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # a killed run was at it
 
@@ -97,6 +101,25 @@ class Study:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around what writes the file."""
+        try:
+            yield
+        except Exception as error:
+            self._refuse_full_disk(error)
+            raise
+
+    def _refuse_full_disk(self, error: BaseException | None) -> None:
+        """Raise DataError where SQLite could not write, which Optuna and SQLAlchemy wrap in errors of their own."""
+        while error is not None:
+            if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_WRITTEN:
+                raise DataError(
+                    f"cannot write {self.path}: {error}: make room, or choose another folder; the points that were "
+                    "measured are kept, and the same command goes on"
+                ) from None
+            error = error.__cause__ or error.__context__
 
     def _complete(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.COMPLETE,))
@@ -115,28 +138,32 @@ class Study:
     def refer(self, references: Mapping[str, Scores]) -> None:
         """Keep scores that the points are compared with."""
         self.references = dict(references)
-        self._study.set_user_attr("references", {name: asdict(scores) for name, scores in references.items()})
+        with self._writing():
+            self._study.set_user_attr("references", {name: asdict(scores) for name, scores in references.items()})
 
     def add(self, values: Values, scores: Scores, space: Space) -> None:
         """Keep a point that was measured."""
         distributions = {name: self._distribution(name, space[name]) for name in values}
-        self._study.add_trial(
-            self._optuna.trial.create_trial(
-                params=values, distributions=distributions, value=scores.all, user_attrs={"scores": asdict(scores)}
+        with self._writing():
+            self._study.add_trial(
+                self._optuna.trial.create_trial(
+                    params=values, distributions=distributions, value=scores.all, user_attrs={"scores": asdict(scores)}
+                )
             )
-        )
         self.trials.append(Trial(values, scores))
 
     def propose(self, space: Space, seed: int) -> tuple[Any, Values]:
         """A point to measure next, by the tree-structured Parzen estimator, and its handle for `tell`."""
         self._study.sampler = self._optuna.samplers.TPESampler(seed=seed)
-        trial = self._study.ask({name: self._distribution(name, part) for name, part in space.items()})
+        with self._writing():
+            trial = self._study.ask({name: self._distribution(name, part) for name, part in space.items()})
         return trial, dict(trial.params)
 
     def tell(self, handle: Any, values: Values, scores: Scores) -> None:
         """Keep the scores of a proposed point."""
-        handle.set_user_attr("scores", asdict(scores))
-        self._study.tell(handle, scores.all)
+        with self._writing():
+            handle.set_user_attr("scores", asdict(scores))
+            self._study.tell(handle, scores.all)
         self.trials.append(Trial(values, scores))
 
     def _distribution(self, name: str, part: Choice | Range) -> Any:
