@@ -55,7 +55,7 @@ def _segment(at_once: int = 1) -> Case:
 
 _DATA = "-a truth.json -i images"
 _LEARN = "--init none --samples 2 --batch-size 1 --precision float16 --held-out 0.4 --measured 10 --workers 0"
-_TRAIN = "--init none --steps 6 --save-every 1 --batch-size 1 --size 64 --channels 8 --workers 0 --device cpu"
+_TRAIN = "--init imagenet --steps 6 --save-every 1 --batch-size 1 --size 96 --channels 8 --workers 0 --device cpu"
 CASES = {
     "segment": _segment(),
     "segment twice": _segment(at_once=2),
@@ -85,7 +85,7 @@ CASES = {
         ["OUT/params.toml", "OUT/network.onnx"],
         _SMALL,
     ),
-    "train": Case(f"train {_DATA} -o OUT {_TRAIN}".split(), ["OUT/model.onnx", "OUT/log.csv"]),
+    "train": Case(f"train {_DATA} -o OUT {_TRAIN}".split(), ["OUT/model.onnx"]),
 }
 
 

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import threading
 import warnings
 from typing import Annotated, Any
 
@@ -104,17 +105,19 @@ def main() -> None:
     if not sys.warnoptions:
         # Pillow's warnings about large images and damaged EXIF blocks are for programmers; real problems raise.
         warnings.simplefilter("ignore")
+    code: Any = None
     try:
         app()
     except KeyboardInterrupt:
-        code: Any = INTERRUPTED
+        code = INTERRUPTED
     except SystemExit as end:
         code = end.code
-    if code == INTERRUPTED:
+    if code == INTERRUPTED and threading.active_count() > 1:
         # Python would wait for threads that compute; what is done is in the journal. Ray's processes end with its exit
         # function, which os._exit would leave out.
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(INTERRUPTED)
-    sys.exit(code)
+    if code is not None:
+        sys.exit(code)
