@@ -10,6 +10,7 @@ import numpy as np
 from crispmask import CRFParams, Instances, Window, load_detector, read_image
 from crispmask.app.work import heat_map
 from crispmask.draw import draw_instances, edge_zoom
+from crispmask.params import DEFAULT_SCORE
 from crispmask.refinement import default_params, refine
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.solve import solve
@@ -40,7 +41,7 @@ def main() -> None:
     detector, photos = load_detector(), {p.stem: read_image(p) for p in sample_images()}
     image = photos["astronaut"]
     found = detector(image)
-    before = found[found.scores >= 0.7]
+    before = found.above(DEFAULT_SCORE)
     learnt = default_params()
     after = refine(image, before, learnt)
     strip(
@@ -110,7 +111,7 @@ def grey(probabilities: np.ndarray) -> np.ndarray:
 def pair(image: np.ndarray, detector, params) -> tuple[Instances, Instances]:  # type: ignore[no-untyped-def]
     """Detected and refined."""
     found = detector(image)
-    before = found[found.scores >= 0.7]
+    before = found.above(DEFAULT_SCORE)
     return before, refine(image, before, params)
 
 

@@ -50,7 +50,7 @@ def test_damaged_parameters(invoke, model, monkeypatch, tmp_path):
     result = invoke("doctor")
     crispmask.refinement.default_params.cache_clear()
     assert result.exit_code == 1
-    assert "cannot read the parameter file" in result.stderr
+    assert f"cannot read {tmp_path / 'params.toml'}" in result.stderr
 
 
 def test_missing_package(invoke, model, monkeypatch):

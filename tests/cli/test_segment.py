@@ -234,7 +234,7 @@ def test_missing_sources(refused, detector, tmp_path):
         (["--theta-beta", "nan"], "theta_beta must be a finite number"),
         (["--score", "1.5"], "score must be a number in [0, 1]"),
         (["--classes", "dog"], "the detector has no class 'dog': It finds person"),
-        (["--params", "gone.toml"], "cannot read the parameter file gone.toml"),
+        (["--params", "gone.toml"], "cannot read gone.toml"),
         (["--params", "papr"], "unknown parameters 'papr': give 'learned', 'fixed', 'paper'"),
     ],
 )

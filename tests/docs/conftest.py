@@ -80,19 +80,19 @@ def prepared(tmp_path_factory, detect) -> Path:
         photo.save(photos / name)
         image = crispmask.read_image(photos / name)
         images.append({"id": image_id, "file_name": name, "width": image.shape[1], "height": image.shape[0]})
-        found = detect(image)
+        found = detect(image).above(0.4)
         before += instances_to_results(found, image_id)
         after += instances_to_results(crispmask.refine(image, found), image_id)
-    before, after = ([r for r in records if r["score"] > 0.4] for records in (before, after))
     highest = {r["image_id"]: r for r in sorted(after, key=lambda r: r["score"])}
     assert len(highest) == len(images)
     objects = [
         {**{k: v for k, v in record.items() if k != "score"}, "id": k, "iscrowd": 0}
         for k, record in enumerate(highest.values(), 1)
     ]
+    categories = [{"id": key, "name": name} for key, name in detect.categories.items()]
     for name in (*ANNOTATIONS, "images"):
         labels = [] if name == "images" else objects
-        content = {"images": images, "categories": [{"id": 1, "name": "person"}], "annotations": labels}
+        content = {"images": images, "categories": categories, "annotations": labels}
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(content))
     write_results(folder / "results.json", after)
@@ -106,7 +106,7 @@ def prepared(tmp_path_factory, detect) -> Path:
     convert(folder / "instances.json", folder / "runs/segment/predict", to="yolo")
     shutil.copy(sample_images()[0], folder / "photo.jpg")
     Image.new("L", (512, 512), 255).save(folder / "mask.png")
-    shutil.copy(Path(crispmask.__file__).parent / "detectors/embedded.onnx", folder / "model.onnx")
+    shutil.copy(Path(crispmask.__file__).parent / "detectors/embedded/model.onnx", folder / "model.onnx")
     return folder
 
 

@@ -39,7 +39,7 @@ def converge(
         Path | None, typer.Option("-i", "--images", metavar="DIR", help="For --results: folder of the images.")
     ] = None,
     detector: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded' (people), or an ONNX file.")
+        str, typer.Option(metavar="NAME|FILE", help="What finds the objects: 'embedded', or an ONNX file.")
     ] = "embedded",
     score: Annotated[
         float | None,

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from crispmask.cli.console import err, out, say, waiting
-from crispmask.detectors.weights import COCO_CLASSES, MIRROR, NAMES, WEIGHTS, cached_path
+from crispmask.detectors.files import EMBEDDED_LICENCE, EMBEDDED_MASK_AP, embedded_model_path
+from crispmask.detectors.weights import COCO_CLASSES, LICENCE, MIRROR, NAMES, WEIGHTS, cached_path
 from crispmask.detectors.weights import pull as fetch
 
 models = typer.Typer(name="models", help="List the detectors, and fetch their weights.", no_args_is_help=True)
@@ -21,15 +22,16 @@ def list_models() -> None:
     """List the detectors that have a name, and whether their weights are on this machine."""
     paths = {name: cached_path(weights) for name, weights in WEIGHTS.items()}
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "finds", "mask AP", "size", "weights"):
+    for heading in ("name", "mask AP", "size", "licence", "weights"):
         table.add_column(heading)
-    table.add_row("embedded", "people", "17.2", "19 MB", "ship with crispmask")
+    size = embedded_model_path().stat().st_size / 1e6
+    table.add_row("embedded", f"{EMBEDDED_MASK_AP}", f"{size:.0f} MB", EMBEDDED_LICENCE, "in the package")
     for name, weights in WEIGHTS.items():
         there = "on this machine" if paths[name].is_file() else "not fetched yet"
-        table.add_row(name, f"{COCO_CLASSES} COCO classes", f"{weights.mask_ap}", f"{weights.megabytes:.0f} MB", there)
+        table.add_row(name, f"{weights.mask_ap}", f"{weights.megabytes:.0f} MB", LICENCE, there)
     out.print(table)
-    say("\nMask AP in percent: embedded on the people of 200 images of COCO val2017; the others on COCO val2017, as")
-    say("torchvision states it.")
+    say(f"\nEach finds COCO's {COCO_CLASSES} classes. Mask AP in percent, before refinement: of embedded (NanoDet, a")
+    say("mask branch) on 200 images of COCO val2017; of the others (Mask R-CNN) on all, as torchvision states it.")
     # Each path and command is a line of its own, which is never wrapped, so that it can be copied.
     here = {name: path for name, path in paths.items() if path.is_file()}
     if here:

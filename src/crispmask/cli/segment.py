@@ -29,7 +29,7 @@ DetectorName = Annotated[
     str,
     typer.Option(
         metavar="NAME|FILE",
-        help="What finds the objects: 'embedded' (people), a name of 'crispmask models list', an ONNX file, or a "
+        help="What finds the objects: 'embedded', another name of 'crispmask models list', an ONNX file, or a "
         "torchvision checkpoint (.pt).",
     ),
 ]

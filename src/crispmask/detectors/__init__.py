@@ -36,7 +36,7 @@ def load_detector(
     """A detector by name or file.
 
     Args:
-        name_or_path: None or ``"embedded"`` for the model for people inside the package; an ONNX file that
+        name_or_path: None or ``"embedded"`` for the one inside the package (80 classes); an ONNX file that
             ``crispmask train`` exported; ``"maskrcnn_resnet50_fpn"`` or ``"maskrcnn_resnet50_fpn_v2"`` for
             torchvision's with their COCO weights, fetched at the first use; or a ``.pt`` or ``.pth`` file with the
             state dict of one of those networks (the last two need the extra ``torch``).
@@ -72,8 +72,8 @@ def _load_network(name_or_path: str | Path | None, threads: int, device: str | N
         return TorchvisionDetector(name, device or "cpu", half)
     if name != "embedded" and suffix != ".onnx":
         raise ModelError(
-            f"unknown detector {name!r}: give 'embedded' (people, ships with crispmask), {' or '.join(NAMES)} (80 "
-            "classes), or the path of an ONNX file that crispmask train exported or of a torchvision checkpoint (.pt)"
+            f"unknown detector {name!r}: give 'embedded' (ships with crispmask) or {' or '.join(NAMES)}, for COCO's 80 "
+            "classes, or the path of an ONNX file that crispmask train exported or of a torchvision checkpoint (.pt)"
         )
     if half:
         raise ParamsError("half precision is for torchvision's detectors, not for ONNX files: leave it out")

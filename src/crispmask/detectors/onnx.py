@@ -1,7 +1,8 @@
-"""Mask R-CNN on ONNX Runtime: the embedded model, and any file that `crispmask train` exported."""
+"""Detectors on ONNX Runtime: the embedded one, and any file that `crispmask train` exported."""
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from crispmask.errors import ModelError, ParamsError
 from crispmask.files import checksum
 from crispmask.image import as_image
 from crispmask.instances import Instances
+from crispmask.params import DEFAULT_SCORE
 from crispmask.runtime import onnx_runtime
 from crispmask.structured import parse_json
 
@@ -23,6 +25,7 @@ FACTS = ("format", "names", "category_ids", "min_size", "max_size", "size_diviso
 # the network takes a hundred times that of the embedded detector. The largest stride of a feature pyramid is 128.
 RANGES = {"min_size": (16, 4096), "max_size": (16, 4096), "size_divisor": (1, 256)}
 OUTPUTS = ("boxes", "scores", "labels", "masks")
+LEAST_SCORE = 0.05  # customary for average precision
 
 
 class OnnxDetector:
@@ -33,6 +36,9 @@ class OnnxDetector:
         name: for messages; by default the path.
         threads: for one call, at most one per processor; 0 lets ONNX Runtime decide.
         device: ``"cpu"`` or ``"cuda"``; by default the GPU where ONNX Runtime has one.
+
+    Attributes:
+        default_score: from the file, where it says one.
 
     Raises:
         ModelError: a missing file, or one that `crispmask train` did not export.
@@ -62,19 +68,29 @@ class OnnxDetector:
         self._ids = np.array([0, *facts["category_ids"]], dtype=np.int64)
         self._min_size, self._max_size = facts["min_size"], facts["max_size"]
         self._divisor = facts["size_divisor"]
+        self.default_score = float(facts["default_score"])
+        # Mask R-CNNs have their least score built in.
+        asked = any(entry.name == "least_score" for entry in self._session.get_inputs())
+        self._options = {"least_score": np.array([LEAST_SCORE], np.float32)} if asked else {}
+
+    def at_least(self, score: float) -> OnnxDetector:
+        """The same detector, which makes no masks for lower scores where its file lets it leave them out."""
+        other = copy.copy(self)
+        other._options = {key: np.array([max(score, LEAST_SCORE)], np.float32) for key in self._options}
+        return other
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Objects by descending score, from 0.05 up, in an image (H, W, 3) uint8 RGB.
 
         Raises:
-            ModelError: a network that fails, or whose outputs are not those of a Mask R-CNN.
+            ModelError: a network that fails, or whose outputs are not boxes with masks.
         """
         return detect(as_image(image), self._run, self._ids, self._min_size, self._max_size, self._divisor)
 
     def _run(self, padded: NDArray[np.float32]) -> list[NDArray[Any]]:
         """The network's boxes (N, 4), scores (N,), labels (N,) and masks (N, M, M) for a canvas (1, 3, H, W)."""
         try:
-            outputs = self._session.run(list(OUTPUTS), {"image": padded})
+            outputs = self._session.run(list(OUTPUTS), {"image": padded, **self._options})
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(
                 f"{self.name} failed on a canvas of {padded.shape[2]}x{padded.shape[3]}: {error}"
@@ -82,7 +98,7 @@ class OnnxDetector:
         n, labels, side = len(outputs[0]), outputs[2], outputs[3].shape[-1]
         shapes = [output.shape for output in outputs]
         if shapes != [(n, 4), (n,), (n,), (n, side, side)] or not np.isin(labels, np.arange(1, len(self._ids))).all():
-            raise ModelError(f"{self.name} is not a Mask R-CNN of crispmask train: its outputs have shapes {shapes}")
+            raise ModelError(f"{self.name} does not give boxes with masks: its outputs have shapes {shapes}")
         return outputs
 
 
@@ -95,9 +111,12 @@ def _facts(session: Any, path: Path) -> dict[str, Any]:
     """
     written = session.get_modelmeta().custom_metadata_map
     facts = {key: parse_json(written[key], key) for key in FACTS}
+    facts["default_score"] = parse_json(written.get("default_score", str(DEFAULT_SCORE)), "default_score")
     if facts["format"] != FORMAT or {output.name for output in session.get_outputs()} != set(OUTPUTS):
         raise ValueError
-    if [entry.name for entry in session.get_inputs()] != ["image"]:
+    if type(facts["default_score"]) not in (int, float) or not 0 <= facts["default_score"] <= 1:
+        raise ValueError
+    if [entry.name for entry in session.get_inputs()] not in (["image"], ["image", "least_score"]):
         raise ValueError
     ids, names = facts["category_ids"], facts["names"]
     if not isinstance(ids, list) or not isinstance(names, list) or len(ids) != len(names):

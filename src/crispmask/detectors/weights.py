@@ -82,6 +82,9 @@ NAMES = tuple(WEIGHTS)
 COCO_CLASSES = 80
 """How many classes they find."""
 
+LICENCE = "BSD-3-Clause"
+"""torchvision's own."""
+
 
 def weights_of(name: str) -> Weights:
     """The weights of one of `NAMES`.

@@ -85,7 +85,7 @@ class Segmenter:
     """A detector and how its masks are refined; made once, used on many images.
 
     Args:
-        detector: a name of ``crispmask models list`` (``"embedded"``: people), the path of an ONNX file or a
+        detector: a name of ``crispmask models list`` (``"embedded"`` ships), the path of an ONNX file or a
             torchvision checkpoint, or any callable from an image, uint8 (H, W, 3) RGB, to `Instances`.
         params: of the refinement: ``"learned"``, ``"fixed"`` or ``"paper"``, the path of a TOML file, or an object of
             `CRFParams` or `LearnedParams`; by default the learned ones that ship.

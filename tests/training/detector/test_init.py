@@ -12,25 +12,19 @@ torchvision = pytest.importorskip("torchvision", reason="extra torch is not inst
 pytest.importorskip("efficientnet_lite_pytorch", reason="extra torch is not installed")
 
 from crispmask.detectors import load_detector  # noqa: E402
-from crispmask.detectors.canvas import detect  # noqa: E402
 from crispmask.detectors.networks import coco_network  # noqa: E402
 from crispmask.errors import ParamsError  # noqa: E402
-from crispmask.image import read_image  # noqa: E402
-from crispmask.samples import sample_images  # noqa: E402
 from crispmask.training.detector import init  # noqa: E402
 from crispmask.training.detector.checkpoint import write_checkpoint  # noqa: E402
 from crispmask.training.detector.config import TrainingConfig  # noqa: E402
 from crispmask.training.detector.export import export_onnx  # noqa: E402
-from crispmask.training.detector.inference import InferenceNetwork  # noqa: E402
 
 
 def test_settings_of_a_start():
     assert TrainingConfig.starting_from("imagenet", steps=7) == TrainingConfig(steps=7)
-    assert TrainingConfig.starting_from("embedded").learning_rate == 1e-4
-    assert TrainingConfig.starting_from("embedded", learning_rate=1e-3).learning_rate == 1e-3
-    with pytest.raises(ParamsError, match="has variant lite2 and 128 channels"):
-        TrainingConfig.starting_from("embedded", channels=64)
-    with pytest.raises(ParamsError, match="init must be one of imagenet, embedded, maskrcnn_resnet50_fpn"):
+    assert TrainingConfig.starting_from("maskrcnn_resnet50_fpn").learning_rate == 1e-4
+    assert TrainingConfig.starting_from("maskrcnn_resnet50_fpn", learning_rate=1e-3).learning_rate == 1e-3
+    with pytest.raises(ParamsError, match="init must be one of imagenet, maskrcnn_resnet50_fpn"):
         TrainingConfig.starting_from("yolo")
 
 
@@ -39,27 +33,6 @@ def test_the_average_of_a_short_run_forgets_its_start():
     share = np.prod([config.decay(step) for step in range(50)])
     assert share < 1e-6
     assert config.decay(10**5) == config.average
-
-
-def test_the_embedded_detector_goes_on_as_it_is():
-    """Its people, with a new class beside them that it has to learn."""
-    model = init.initial_model(TrainingConfig.starting_from("embedded"), ["car", "person"])
-    with torch.no_grad():  # until it is learnt, the new class has random rows
-        model.roi_heads.box_predictor.cls_score.bias[1] = -100
-    network = InferenceNetwork(model).eval()
-
-    def run(canvas):
-        with torch.inference_mode():
-            return [part.numpy() for part in network(torch.from_numpy(canvas))]
-
-    photo = read_image(sample_images()[0])
-    found = detect(photo, run, np.array([0, 1, 2]), 512, 1024, 32)
-    expected = load_detector()(photo)
-    assert found.category_ids[0] == 2
-    np.testing.assert_allclose(found.boxes[0], expected.boxes[0], atol=0.1)
-    np.testing.assert_allclose(found.probability(0), expected.probability(0), atol=0.01)
-    # What was dropped counted as background, so that the score can only rise.
-    assert found.scores[0] > expected.scores[0] - 1e-4
 
 
 def test_coco_classes_keep_their_rows(monkeypatch):
@@ -107,4 +80,4 @@ def test_export_of_a_resnet(monkeypatch, tmp_path):
     assert found["compared"] > 10
     detector = load_detector(tmp_path / "model.onnx")
     assert detector.categories == {4: "a", 9: "b"}
-    assert (detector._min_size, detector._max_size) == (800, 1333)
+    assert (detector.detector._min_size, detector.detector._max_size) == (800, 1333)

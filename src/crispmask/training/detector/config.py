@@ -10,7 +10,7 @@ from crispmask.errors import ParamsError
 from crispmask.params import check_limits
 
 VARIANTS = ("lite0", "lite1", "lite2")
-INITS = ("imagenet", "embedded", *NAMES)
+INITS = ("imagenet", *NAMES)
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 # A network that can detect already is trained with smaller steps than one whose heads are random.
@@ -41,8 +41,8 @@ class TrainingConfig:
     """The configuration of a run; stored in its checkpoints.
 
     Attributes:
-        init: what the run starts from: ``imagenet`` or ``embedded`` (the compact network), ``maskrcnn_resnet50_fpn``
-            or ``maskrcnn_resnet50_fpn_v2`` (torchvision's, with its COCO weights).
+        init: what the run starts from: ``imagenet`` (the compact network), ``maskrcnn_resnet50_fpn`` or
+            ``maskrcnn_resnet50_fpn_v2`` (torchvision's, with its COCO weights).
         steps: optimiser steps in all.
         batch_size: images per step, shared among the processes.
         learning_rate: highest learning rate of the heads; by default 1e-4 if the run starts from a detector.
@@ -95,8 +95,6 @@ class TrainingConfig:
         for name, known in (("init", INITS), ("variant", VARIANTS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ParamsError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.init == "embedded" and (self.variant, self.channels) != ("lite2", 128):
-            raise ParamsError("the embedded detector has variant lite2 and 128 channels: leave both options out")
 
     @classmethod
     def starting_from(cls, init: str = "imagenet", **chosen: Any) -> TrainingConfig:

@@ -84,8 +84,12 @@ def decode(rles: Sequence[Rle], size: tuple[int, int]) -> NDArray[np.uint8]:
     return whole
 
 
-def read_objects(sources: Sequence[Source]) -> list[AnnotatedObject]:
+def read_objects(sources: Sequence[Source], least_area: float = LEAST_AREA) -> list[AnnotatedObject]:
     """The objects of all sources that are large enough, without crowds.
+
+    Args:
+        sources: annotated sets of images.
+        least_area: pixels.
 
     Raises:
         DataError: files that cannot be used, or that hold nothing to learn from.
@@ -101,10 +105,10 @@ def read_objects(sources: Sequence[Source]) -> list[AnnotatedObject]:
             if rles:
                 image = SourceImage(folder.path(key), info.size, numbered, k)
                 numbered += 1
-                objects += _objects(image, rles, {n: found.get((key, n), ()) for n in rles})
+                objects += _objects(image, rles, {n: found.get((key, n), ()) for n in rles}, least_area)
     if not objects:
         names = ", ".join(str(source.annotations) for source in sources)
-        raise DataError(f"{names}: no annotated object of at least {LEAST_AREA} pixels to learn from")
+        raise DataError(f"{names}: no annotated object of at least {least_area:g} pixels to learn from")
     return objects
 
 
@@ -139,13 +143,16 @@ def chances(objects: Sequence[AnnotatedObject]) -> NDArray[np.float64]:
 
 
 def _objects(
-    image: SourceImage, rles: Mapping[int, Rle], found: Mapping[int, tuple[tuple[Rle, float], ...]]
+    image: SourceImage,
+    rles: Mapping[int, Rle],
+    found: Mapping[int, tuple[tuple[Rle, float], ...]],
+    least_area: float,
 ) -> list[AnnotatedObject]:
     from faster_coco_eval.core import mask as api
 
     made = []
     for n, rle in rles.items():
-        if float(api.area(rle)) >= LEAST_AREA:
+        if float(api.area(rle)) >= least_area:
             x, y, w, h = (float(v) for v in api.toBbox(rle))
             others = tuple(other for k, other in rles.items() if k != n)
             made.append(AnnotatedObject(image, rle, (x, y, x + w, y + h), others, found[n]))
