@@ -1,4 +1,4 @@
-"""Draws the pictures of how-it-works.md from real runs on the sample photos: ``python docs/figures.py``."""
+"""Draws the pictures of the README and how-it-works.md from runs on the sample photos: ``python docs/figures.py``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
-from crispmask import CRFParams, Instances, Window, load_detector, read_image
+from crispmask import CRFParams, Instances, Segmenter, Window, load_detector, read_image
 from crispmask.app.work import heat_map
-from crispmask.draw import draw_instances, edge_zoom
-from crispmask.params import DEFAULT_SCORE
+from crispmask.draw import draw_instances, edge_zoom, palette
+from crispmask.draw.paint import labelled
 from crispmask.refinement import default_params, refine
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.solve import solve
@@ -18,6 +19,15 @@ from crispmask.refinement.unary import sigmoid, soften
 from crispmask.samples import sample_images
 
 IMAGES = Path(__file__).parent / "images"
+
+CLOSE_UPS = {
+    "astronaut": (230, 300, 150),
+    "camera": (130, 60, 200),
+    "chelsea": (250, 0, 200),
+    "coffee": (30, 0, 170),
+    "grace_hopper": (20, 120, 240),
+}
+"""Of each photo the part that is shown close up: left, top, width in pixels."""
 
 
 def strip(name: str, panels: list[tuple[str, np.ndarray]]) -> None:
@@ -39,9 +49,10 @@ def with_probability(instances: Instances, change) -> Instances:  # type: ignore
 def main() -> None:
     """Write the pictures."""
     detector, photos = load_detector(), {p.stem: read_image(p) for p in sample_images()}
+    demo(photos)
     image = photos["astronaut"]
     found = detector(image)
-    before = found.above(DEFAULT_SCORE)
+    before = found.above(detector.default_score)
     learnt = default_params()
     after = refine(image, before, learnt)
     strip(
@@ -82,6 +93,36 @@ def main() -> None:
     )
 
 
+def demo(photos: dict[str, np.ndarray], height: int = 270) -> None:
+    """What ``crispmask demo`` finds, a column for each photo: the detector's masks, refined, and close up."""
+    model = Segmenter()
+    columns = []
+    for name, photo in photos.items():
+        before = model.detect(photo)
+        after = model.refine(photo, before)
+        width = round(height * photo.shape[1] / photo.shape[0])
+        scale, colours = height / photo.shape[0], palette(len(before))
+        x, y, side = CLOSE_UPS[name]
+        place = (x, y, x + side, y + round(side * height / width))
+        zoomed = edge_zoom(photo, before, after, size=2 * max(width, height), place=place)
+        top, left = ((zoomed.shape[k] - 2 * s) // 2 for k, s in enumerate((height, width)))
+        drawn = [draw_instances(photo, s, labels=False, line=2 / scale) for s in (before, after)]
+        panels = [*drawn, zoomed[top : top + 2 * height, left : left + 2 * width]]
+        scaled = [np.array(Image.fromarray(p).resize((width, height), Image.Resampling.LANCZOS)) for p in panels]
+        scaled[0] = labelled(scaled[0], before, colours, model.detector.categories, scale)
+        columns.append(beside(scaled, axis=0))
+    Image.fromarray(beside(columns, axis=1)).save(IMAGES / "demo.jpg", quality=88)
+
+
+def beside(pictures: list[np.ndarray], axis: int, gap: int = 6) -> np.ndarray:
+    """Pictures below (0) or beside (1) one another, with a white gap between them."""
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    white = np.full(shape, 255, np.uint8)
+    parts = [part for picture in pictures for part in (white, picture)][1:]
+    return np.concatenate(parts, axis=axis)
+
+
 def steps(image: np.ndarray, before: Instances) -> None:
     """What happens to a mask, for learn.md."""
     params = default_params()
@@ -111,7 +152,7 @@ def grey(probabilities: np.ndarray) -> np.ndarray:
 def pair(image: np.ndarray, detector, params) -> tuple[Instances, Instances]:  # type: ignore[no-untyped-def]
     """Detected and refined."""
     found = detector(image)
-    before = found.above(DEFAULT_SCORE)
+    before = found.above(detector.default_score)
     return before, refine(image, before, params)
 
 
