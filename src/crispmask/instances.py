@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import as_array, number, whole
 from crispmask.errors import ShapeError, ValueRangeError
 
 Rect = tuple[int, int, int, int]
 """A rectangle of pixels: y0, x0, y1, x1, half-open."""
+
+_FAR = 2**31 - 1
 
 MASK_THRESHOLD = 0.5
 """A pixel belongs to the mask where its probability is above this; at a tie it is background, as in an argmax."""
@@ -39,15 +42,15 @@ class Window:
     x: int
 
     def __post_init__(self) -> None:
-        probabilities = np.ascontiguousarray(self.probabilities, dtype=np.float32)
+        probabilities = as_array(self.probabilities, "the probabilities of a window", np.float32)
         if probabilities.ndim != 2:
             raise ShapeError(f"a window needs probabilities of shape (h, w), got {probabilities.shape}")
         # The comparison is false for NaN too.
         if not (probabilities.size == 0 or (probabilities.min() >= 0 and probabilities.max() <= 1)):
             raise ValueRangeError("mask probabilities must be numbers in [0, 1]; apply a sigmoid to logits first")
         object.__setattr__(self, "probabilities", probabilities)
-        object.__setattr__(self, "y", int(self.y))
-        object.__setattr__(self, "x", int(self.x))
+        object.__setattr__(self, "y", whole(self.y, "y", -_FAR, _FAR))
+        object.__setattr__(self, "x", whole(self.x, "x", -_FAR, _FAR))
 
     @property
     def height(self) -> int:
@@ -116,15 +119,18 @@ class Instances:
 
     def __post_init__(self) -> None:
         try:
-            height, width = (int(side) for side in self.image_size)
-        except (TypeError, ValueError):
+            height, width = (whole(side, "image_size", -_FAR) for side in self.image_size)
+        except (TypeError, ValueError, OverflowError):
             raise ShapeError(f"image_size must be (height, width), got {self.image_size!r}") from None
         if height < 1 or width < 1:
             raise ShapeError(f"image_size must be at least (1, 1), got {(height, width)}")
+        if not isinstance(self.windows, list | tuple) or not all(isinstance(w, Window) for w in self.windows):
+            raise ShapeError(f"windows must be a tuple of Window objects, got {type(self.windows).__name__}")
         n = len(self.windows)
-        boxes = _floats(self.boxes)
+        boxes = as_array(self.boxes, "boxes", np.float32)
         boxes = boxes.reshape(0, 4) if n == 0 and boxes.size == 0 else boxes
-        scores, categories = _floats(self.scores), np.ascontiguousarray(self.category_ids, dtype=np.int64)
+        scores = as_array(self.scores, "scores", np.float32)
+        categories = as_array(self.category_ids, "category_ids", np.int64)
         for name, array, shape in (
             ("boxes", boxes, (n, 4)),
             ("scores", scores, (n,)),
@@ -183,7 +189,7 @@ class Instances:
             ShapeError: masks that are not (N, H, W), or lengths that differ.
             ValueRangeError: values outside [0, 1] or NaN.
         """
-        array = np.asarray(masks)
+        array = as_array(masks, "masks")
         if array.ndim == 2:
             array = array[None]
         if array.ndim != 3:
@@ -206,9 +212,9 @@ class Instances:
                 tight[i] = inner + np.array([x0, y0, x0, y0], np.float32)
         return cls(
             (height, width),
-            tight if boxes is None else np.asarray(boxes, np.float32),
-            np.ones(n, np.float32) if scores is None else np.asarray(scores, np.float32),
-            np.ones(n, np.int64) if category_ids is None else np.asarray(category_ids, np.int64),
+            tight if boxes is None else as_array(boxes, "boxes", np.float32),
+            np.ones(n, np.float32) if scores is None else as_array(scores, "scores", np.float32),
+            np.ones(n, np.int64) if category_ids is None else as_array(category_ids, "category_ids", np.int64),
             tuple(windows),
         )
 
@@ -236,6 +242,8 @@ class Instances:
         Raises:
             ShapeError: no set, or sets of images of different sizes.
         """
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, Instances) for part in parts):
+            raise ShapeError(f"parts must be a list of Instances, got {type(parts).__name__}")
         if len({part.image_size for part in parts}) != 1:
             raise ShapeError("instances can be joined only if they are of one image")
         return cls(
@@ -248,7 +256,7 @@ class Instances:
 
     def above(self, score: float) -> Instances:
         """The instances whose score is `score` or more; it is compared as float32, as scores are stored."""
-        return self[self.scores >= np.float32(score)]
+        return self[self.scores >= np.float32(number(score, "score"))]
 
     def scale(self, i: int) -> float:
         """Size of instance i in pixels: the square root of its box's area, at least 1.
@@ -282,7 +290,10 @@ class Instances:
 
     def with_windows(self, windows: Sequence[Window]) -> Instances:
         """The same objects with other masks; boxes, scores and categories stay."""
-        return replace(self, windows=tuple(windows))
+        try:
+            return replace(self, windows=tuple(windows))
+        except TypeError:
+            raise ShapeError(f"windows must be Window objects, got {windows!r}") from None
 
 
 def tight_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -291,7 +302,3 @@ def tight_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     if not len(rows):
         return np.zeros(4, np.float32)
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
-
-
-def _floats(array: ArrayLike) -> NDArray[np.float32]:
-    return np.ascontiguousarray(array, dtype=np.float32)

@@ -113,7 +113,6 @@ class CRFParams:
         Raises:
             ParamsError: a missing or malformed file, an unknown name (with the nearest known one) or a bad value.
         """
-        path = Path(path)
         return cls.from_dict(read_toml(path), source=str(path))
 
     @classmethod
@@ -124,6 +123,8 @@ class CRFParams:
             ParamsError: an unknown name (with the nearest known one) or a bad value; the message starts with `source`.
         """
         known = [item.name for item in fields(cls)]
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+            raise ParamsError(f"{source}: must be names and values, got {type(values).__name__}")
         for name in values:
             if name not in known:
                 raise ParamsError(f"{source}: unknown parameter {name!r}{_hint(name, known)}")

@@ -59,7 +59,7 @@ def parse_yaml(content: bytes | str, source: object, error: Kind = DataError) ->
     return _parsed(_load_yaml, content, source, "YAML", error)
 
 
-def read_toml(path: Path, error: Kind = ParamsError) -> dict[str, Any]:
+def read_toml(path: str | Path, error: Kind = ParamsError) -> dict[str, Any]:
     """The table of a TOML file.
 
     Raises:
@@ -68,12 +68,12 @@ def read_toml(path: Path, error: Kind = ParamsError) -> dict[str, Any]:
     return parse_toml(read_bytes(path, MAX_TOML, error), path, error)
 
 
-def read_yaml(path: Path, error: Kind = DataError) -> Any:
+def read_yaml(path: str | Path, error: Kind = DataError) -> Any:
     """The value of a YAML file; otherwise as `read_toml`."""
     return parse_yaml(read_bytes(path, MAX_YAML, error), path, error)
 
 
-def read_bytes(path: Path, most: int, error: Kind) -> bytes:
+def read_bytes(path: str | Path, most: int, error: Kind) -> bytes:
     """The content of a file of at most `most` bytes.
 
     Raises:
@@ -84,7 +84,7 @@ def read_bytes(path: Path, most: int, error: Kind) -> bytes:
             content = file.read(most + 1)
     except OSError as reason:
         raise error(f"cannot read {path}: {reason.strerror or reason}") from None
-    except ValueError as reason:  # a name that no file can have
+    except (TypeError, ValueError) as reason:  # a name that no file can have
         raise error(f"cannot read {str(path)!r}: {reason}") from None
     if len(content) > most:
         raise error(f"{path} is larger than the {most / 2**20:g} MB that such a file may have")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import as_array
 from crispmask.errors import ValueRangeError
 
 MAX_WEIGHT = 1e9
@@ -18,7 +19,7 @@ def real_numbers(array: ArrayLike, name: str) -> NDArray[np.float32]:
         ValueRangeError: an array of another kind than real numbers, NaN, infinity, or numbers beyond float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        given = np.asarray(array)
+        given = as_array(array, name)
         if given.dtype.kind not in "fiub":
             raise ValueRangeError(f"{name} must be real numbers, got dtype {given.dtype}")
         result: NDArray[np.float32] = np.ascontiguousarray(given, np.float32)

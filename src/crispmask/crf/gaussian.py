@@ -86,7 +86,7 @@ def bandwidths(theta: float | tuple[float, ...], name: str, count: int = 2) -> t
     """`count` positive finite numbers, at least two, from one or from `count`; ValueRangeError for anything else."""
     try:
         values = np.broadcast_to(np.asarray(theta, np.float64), (count,))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         many = f" or {('two', 'three')[count - 2]}" if count > 1 else ""
         raise ValueRangeError(f"{name} must be one number{many}, got {theta!r}") from None
     if not (np.isfinite(values).all() and (values > 0).all()):

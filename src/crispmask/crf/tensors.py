@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.arguments import as_array
 from crispmask.crf._checks import real_numbers
 from crispmask.errors import MissingExtraError, ParamsError, ValueRangeError
 
@@ -20,7 +20,7 @@ def is_tensor(value: Any) -> bool:
 
 def host(value: Any) -> NDArray[Any]:
     """A tensor's or an array's numbers as a NumPy array; shares memory where it can."""
-    array: NDArray[Any] = value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+    array: NDArray[Any] = value.detach().cpu().numpy() if is_tensor(value) else as_array(value, "the argument")
     return array
 
 

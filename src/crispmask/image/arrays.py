@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import as_array
 from crispmask.errors import ShapeError, ValueRangeError
 
 
@@ -22,7 +23,7 @@ def as_image(array: ArrayLike) -> NDArray[np.uint8]:
         ShapeError: another shape.
         ValueRangeError: another type than uint8.
     """
-    image = np.asarray(array)
+    image = as_array(array, "the image")
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.ndim == 3 and image.shape[2] == 4:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from crispmask.arguments import as_array
 from crispmask.errors import ShapeError, ValueRangeError
 
 # Upstream counts in 32-bit integers; the lattice numbers its corners likewise.
@@ -124,7 +125,7 @@ def compatibility(value: Any, n_labels: int) -> np.ndarray:
         mu = np.full(n_labels, -_real(value, "compat"), np.float64)
     else:
         if isinstance(value, list | tuple):
-            listed = np.asarray(value)
+            listed = as_array(value, "compat")
             value = real_array(listed, "compat", listed.ndim)
         mu = array(value, "compat")
         if mu.ndim not in (1, 2):
@@ -147,7 +148,10 @@ def _check_ndim(values: np.ndarray, name: str, ndim: int) -> None:
 def _first(value: Any, name: str, size: int) -> list[Any]:
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
         raise TypeError(f"{name} must be a number or a sequence of {size}, got {type(value).__name__}")
-    return [value[i] for i in range(size)]
+    try:
+        return [value[i] for i in range(size)]
+    except LookupError:
+        raise ShapeError(f"{name} must be a number or a sequence of {size}, got {value!r}") from None
 
 
 def _real(value: Any, name: str) -> float:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import whole
 from crispmask.crf import DenseCRF
-from crispmask.errors import ParamsError, ShapeError, ValueRangeError
+from crispmask.errors import ParamsError, ShapeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
@@ -287,9 +288,7 @@ def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
 
 def _count(threads: int | None) -> int:
     """How many threads: one per processor for None."""
-    if threads is not None and threads < 1:
-        raise ValueRangeError(f"threads must be at least 1, got {threads}")
-    return threads or cpu_count() or 1
+    return (cpu_count() or 1) if threads is None else whole(threads, "threads", 1)
 
 
 def _map(

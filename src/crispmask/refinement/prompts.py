@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from crispmask.arguments import as_array
 from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.instances import Instances, Window
 from crispmask.refinement.crops import CORNER, INSIDE
@@ -34,7 +35,7 @@ def from_boxes(
         ValueRangeError: a box that covers less than one pixel of the image.
     """
     try:
-        array = np.asarray(boxes, np.float32)
+        array = as_array(boxes, "boxes", np.float32)
     except (TypeError, ValueError):
         array = np.full(4, np.nan, np.float32)
     array = array[None] if array.shape == (4,) else array
@@ -46,8 +47,8 @@ def from_boxes(
     return Instances(
         image_size,
         array,
-        np.ones(n, np.float32) if scores is None else np.asarray(scores, np.float32),
-        np.ones(n, np.int64) if category_ids is None else np.asarray(category_ids, np.int64),
+        np.ones(n, np.float32) if scores is None else as_array(scores, "scores", np.float32),
+        np.ones(n, np.int64) if category_ids is None else as_array(category_ids, "category_ids", np.int64),
         tuple(_ellipse(box, image_size) for box in array.tolist()),
     )
 

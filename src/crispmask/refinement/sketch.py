@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
+from crispmask.arguments import as_array
 from crispmask.crf import Bilateral, Gaussian, two_label_marginals
 from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.image import as_image
@@ -56,7 +57,7 @@ def mask_from_box(image: NDArray[np.uint8], box: Sequence[float], *, params: Lea
         ShapeError: an image that is not (H, W, 3), or a box that is not four finite numbers.
         ValueRangeError: a box that covers less than one pixel of the image.
     """
-    if np.shape(box) != (4,):
+    if as_array(box, "the box").shape != (4,):
         raise ShapeError(f"a box must be four finite numbers x0, y0, x1, y1, got {box!r}")
     found: Instances = refine(image, boxes=box, params=params)
     return found
@@ -89,8 +90,8 @@ def mask_from_scribbles(
     """
     image = as_image(image)
     size = image.shape[:2]
-    inside = np.asarray(inside, bool)
-    outside = np.zeros(size, bool) if outside is None else np.asarray(outside, bool)
+    inside = as_array(inside, "inside", bool)
+    outside = np.zeros(size, bool) if outside is None else as_array(outside, "outside", bool)
     for name, scribble in (("inside", inside), ("outside", outside)):
         if scribble.shape != size:
             raise ShapeError(f"the scribble {name} has shape {scribble.shape}, the image {size} (height, width)")
@@ -187,7 +188,7 @@ def _box(box: ArrayLike, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Whole pixels inside an image of (H, W)."""
     try:
         values = np.asarray(box, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.zeros(0)
     if values.shape != (4,) or not np.isfinite(values).all():
         raise ShapeError(f"a box must be four finite numbers x0, y0, x1, y1, got {box!r}")
