@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from crispmask.detectors.base import Detector
 from crispmask.detectors.files import EMBEDDED_SHA256, embedded_model_path
-from crispmask.detectors.selection import Classes, Selection, select
 from crispmask.detectors.weights import NAMES
 from crispmask.errors import MissingExtraError, ModelError, ParamsError
 from crispmask.files import checksum
+
+if TYPE_CHECKING:
+    from crispmask.detectors.selection import Classes, Selection, select
 
 __all__ = [
     "EMBEDDED_SHA256",
@@ -21,6 +24,14 @@ __all__ = [
     "load_detector",
     "select",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Classes", "Selection", "select"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from crispmask.detectors import selection  # which needs NumPy; the command line's help does not
+
+    return getattr(selection, name)
 
 
 def load_detector(
@@ -55,6 +66,8 @@ def load_detector(
             not have, or a score or number of tiles out of range.
         MissingExtraError: torch is needed and not installed.
     """
+    from crispmask.detectors.selection import select
+
     network = _load_network(name_or_path, threads, device, half)
     return select(network, score=score, classes=classes, tiles=tiles)
 
