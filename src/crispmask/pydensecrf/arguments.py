@@ -150,8 +150,10 @@ def _first(value: Any, name: str, size: int) -> list[Any]:
         raise TypeError(f"{name} must be a number or a sequence of {size}, got {type(value).__name__}")
     try:
         return [value[i] for i in range(size)]
+    except IndexError:
+        raise IndexError(f"{name} must be a number or a sequence of {size}, got {value!r}") from None
     except LookupError:
-        raise ShapeError(f"{name} must be a number or a sequence of {size}, got {value!r}") from None
+        raise TypeError(f"{name} must be a number or a sequence of {size}, got {value!r}") from None
 
 
 def _real(value: Any, name: str) -> float:

@@ -53,5 +53,5 @@ def test_urls_and_paths():
 def test_broken_json(folder):
     with (folder / "a.json").writing() as partial:
         partial.write_text("{")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match=r"a\.json is not valid JSON"):
         (folder / "a.json").read_json()
