@@ -10,6 +10,7 @@ from PIL import Image
 
 from crispmask.coco import mask_to_rle, results_to_instances
 from crispmask.errors import DataError
+from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, refine_records, refine_results
 from crispmask.refinement import refine
@@ -49,8 +50,8 @@ def test_boxes_and_masks_of_one_image_keep_their_order(scene, records):
     assert iou(again.mask(0), masks[0]) > 0.9
     assert np.array_equal(again.mask(2), again.mask(0))
     assert left_alone[0] == left_alone[2] == ""
-    expected = refine(image, np.roll(masks[1], 4, axis=1))
-    assert np.array_equal(again.mask(1), expected)
+    expected = refine(image, Instances.from_masks(np.roll(masks[1], 4, axis=1), scores=[0.8]))
+    assert np.array_equal(again.mask(1), expected.mask(0))
     boxed = refine(image, boxes=[15, 20, 76, 81])
     assert np.array_equal(again.mask(0), boxed.mask(0))
 
