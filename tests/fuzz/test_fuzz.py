@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,5 @@ def test_some(door):
 @pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_more(door):
-    end = time.monotonic() + 15
-    number = 0
-    while time.monotonic() < end:
+    for number in range(200):
         check(door, *case(door, f"slow {door} {number}"))
-        number += 1
-    assert number > 10

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from crispmask.errors import ValueRangeError
+from crispmask.arguments import whole
 
 # Images with fewer points are one strip, because starting threads would take longer than they save.
 _POINTS = 1 << 18
@@ -43,9 +43,7 @@ def thread_pool(threads: int) -> Iterator[Map]:
 
 def check(threads: int) -> int:
     """A number of threads; ValueRangeError if it is not a whole number of at least 1."""
-    if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
-        raise ValueRangeError(f"threads must be a whole number of at least 1, got {threads!r}")
-    return int(threads)
+    return whole(threads, "threads", 1)
 
 
 def add_up(run: Map, parts: Sequence[Any] | NDArray[Any], threads: int) -> Any:
