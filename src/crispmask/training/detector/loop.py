@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from crispmask.detectors.networks import check_device, locate_in_float32
 from crispmask.errors import CrispmaskError, DataError, ModelError
+from crispmask.files import remove_partial_files
 from crispmask.training.detector.checkpoint import read_checkpoint, write_checkpoint
 from crispmask.training.detector.config import TrainingConfig
 from crispmask.training.detector.data import AnnotatedImage, TrainingData, TrainingSet
@@ -73,6 +74,8 @@ def train(
     _check_files(data.images)
     accelerator = accelerator_for(where, config.precision, config.batch_size)
     output.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        remove_partial_files(output)
     run = _Run(data, config, accelerator, output)
     step = run.step
     tables = {name: Table(output / name, step) for name in (LOG, VALIDATION)} if accelerator.is_main_process else {}
