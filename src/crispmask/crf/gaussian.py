@@ -96,7 +96,7 @@ def bandwidths(theta: float | tuple[float, ...], name: str, count: int = 2) -> t
 
 def _half_kernel(theta: float, length: int) -> NDArray[np.float32]:
     """Weights at distances 0, 1, .. up to the truncation or the last pixel."""
-    radius = min(math.ceil(TRUNCATE * theta), length - 1)
+    radius = math.ceil(min(TRUNCATE * theta, length - 1))
     return np.exp(-0.5 * (np.arange(radius + 1) / theta) ** 2).astype(np.float32)
 
 
