@@ -40,9 +40,14 @@ def replacing(path: Path, folder: Path | None = None) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove what `replacing` leaves in a folder when its process is killed. Nobody else may be writing there."""
-    for path in Path(folder).glob(".*.part"):
+def remove_partial_files(folder: Path, *, below: bool = False) -> None:
+    """Remove what `replacing` leaves in a folder when its process is killed. Nobody else may be writing there.
+
+    Args:
+        folder: which need not be there.
+        below: also in its folders.
+    """
+    for path in folder.rglob(".*.part") if below else folder.glob(".*.part"):
         path.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ from crispmask.coco.results import results_writer
 from crispmask.detectors.base import Detector
 from crispmask.draw import before_after
 from crispmask.errors import CrispmaskError, DataError
-from crispmask.files import difference, relative_parts, replacing, write_text
+from crispmask.files import difference, relative_parts, remove_partial_files, replacing, write_text
 from crispmask.instances import Instances
 from crispmask.pipeline.journal import CHECKSUMS
 from crispmask.pipeline.plan import Categories
@@ -196,8 +196,8 @@ class Output:
 
     def remove_partial_files(self) -> None:
         """Remove what a killed run left half-written, and nothing else: the folder may hold more than results."""
-        for path in (*self.folder.glob(".*.part"), *(self.folder / PICTURES).rglob(".*.part")):
-            path.unlink(missing_ok=True)
+        remove_partial_files(self.folder)
+        remove_partial_files(self.folder / PICTURES, below=True)
 
 
 def remove_pictures(folder: Path, names: Iterable[str] | None = None) -> None:

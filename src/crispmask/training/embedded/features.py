@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispmask.detectors.canvas import network_input
+from crispmask.files import replacing
 from crispmask.training.embedded.nanodet import Maps, NanoDet
 from crispmask.training.embedded.network import CANVAS, DIVISOR, found_boxes
 from crispmask.training.refiner.objects import SourceImage
@@ -43,15 +44,14 @@ class Features:
         canvas, size = network_input(pixels, CANVAS, CANVAS, DIVISOR)
         maps = self._network.maps(torch.from_numpy(canvas))
         boxes, _, _ = found_boxes(self._network, maps, torch.tensor([_LEAST_SCORE]))
-        partial = path.with_suffix(".part.npz")
-        np.savez(
-            partial,
-            maps=torch.cat([x.flatten() for x in (*maps.early, *maps.late)]).half().numpy(),
-            canvas=np.array(canvas.shape[2:]),
-            size=np.array(size),
-            boxes=boxes.numpy(),
-        )
-        partial.rename(path)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                maps=torch.cat([x.flatten() for x in (*maps.early, *maps.late)]).half().numpy(),
+                canvas=np.array(canvas.shape[2:]),
+                size=np.array(size),
+                boxes=boxes.numpy(),
+            )
 
 
 def _read(path: Path) -> tuple[Maps, tuple[int, int], Tensor]:
