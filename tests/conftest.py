@@ -45,6 +45,7 @@ settings.load_profile("crispmask")
 MISSING = {
     "pydensecrf": "pydensecrf2 is not installed (extra bench)",
     "cv2": "OpenCV is not installed (extra bench)",
+    "pymatting": "PyMatting is not installed (extra bench)",
     "chromium": "Chromium is not installed: install the package chromium, or name the program in CHROMIUM",
     "curl": "curl is not installed",
 }

@@ -12,6 +12,7 @@ from crispmask._version import __version__
 
 if TYPE_CHECKING:
     from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel, refine_volume
+    from crispmask.cutouts import cutout
     from crispmask.detectors import load_detector
     from crispmask.draw import show
     from crispmask.errors import CrispmaskError
@@ -33,6 +34,7 @@ _HOME = {
     "Kernel": "crispmask.crf",
     "Segmenter": "crispmask.pipeline",
     "Window": "crispmask.instances",
+    "cutout": "crispmask.cutouts",
     "evaluate": "crispmask.evaluation",
     "explain": "crispmask.refinement.masks",
     "load_detector": "crispmask.detectors",
@@ -55,6 +57,7 @@ __all__ = [
     "Segmenter",
     "Window",
     "__version__",
+    "cutout",
     "evaluate",
     "explain",
     "load_detector",
