@@ -25,10 +25,10 @@ from crispmask.crf.torch_lattice import TorchLattice
 from crispmask.crf.torch_meanfield import Windows
 
 
-def measure(work: Callable[[], object], device: str, repeats: int) -> float:
-    """Milliseconds."""
+def measure(work: Callable[[], object], device: str, repeats: int, warm: int = 2) -> float:
+    """Milliseconds; the first runs, which compile, do not count."""
     times = []
-    for _ in range(repeats + 2):  # the first two compile
+    for _ in range(repeats + warm):
         if device != "cpu":
             torch.cuda.synchronize()
         start = time.perf_counter()
@@ -36,7 +36,7 @@ def measure(work: Callable[[], object], device: str, repeats: int) -> float:
         if device != "cpu":
             torch.cuda.synchronize()
         times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[2:])
+    return statistics.median(times[warm:])
 
 
 def kernels(image: object) -> list[Bilateral | Gaussian]:
@@ -96,9 +96,9 @@ def layer(options: argparse.Namespace, side: int, batch: int) -> None:
     image = (255 * torch.rand(batch, 3, side // 8, side // 8, generator=random)).to(options.device)
     image = torch.nn.functional.interpolate(image, size=(side, side), mode="bilinear")
     unary = torch.randn(batch, 2, side, side, generator=random).to(options.device).requires_grad_()
-    for engine in ("lattice", "exact") if side <= 128 or options.device != "cpu" else ("lattice",):
+    for engine in options.engines.split(","):
         module = CRFLayer(theta_alpha=30.0, theta_beta=10.0, engine=engine).to(options.device)  # type: ignore[arg-type]
-        repeats = options.repeats if engine == "lattice" else 1
+        repeats, warm = (options.repeats, 2) if engine == "lattice" else (1, 1)
         if options.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
 
@@ -106,8 +106,8 @@ def layer(options: argparse.Namespace, side: int, batch: int) -> None:
             module(unary, image)[:, 1].clamp(min=1e-6).log().mean().backward()
 
         with torch.no_grad():
-            forward = measure(lambda: module(unary, image), options.device, repeats)  # noqa: B023
-        backward = measure(both, options.device, repeats)
+            forward = measure(lambda: module(unary, image), options.device, repeats, warm)  # noqa: B023
+        backward = measure(both, options.device, repeats, warm)
         peak = f"{torch.cuda.max_memory_allocated() / 1e6:.0f}" if options.device != "cpu" else "-"
         print(f"| {engine} | {forward:.1f} | {backward:.1f} | {peak} |", flush=True)
 
@@ -130,8 +130,10 @@ def parts(options: argparse.Namespace, size: tuple[int, int]) -> None:
     for channels in (1, 21):
         values = torch.rand(height * width, channels, device=device)
         for name, used in (("fused", fused), ("plain", plain))[1 if fused is plain else 0 :]:
-            lattice._kernels = used
             index = lattice.corners.reshape(-1).long()
+            counts = torch.bincount(index, minlength=lattice.vertices)
+            starts = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)]).to(torch.int32)
+            lattice._kernels, lattice._plan = used, used.plan(starts)
 
             def atomic(values: torch.Tensor = values, index: torch.Tensor = index) -> None:
                 spread = (lattice.weights[:, :, None] * values[:, None]).reshape(-1, values.shape[1])
@@ -147,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--image", default="astronaut", help="a file, or a photo of scikit-image by name")
+    parser.add_argument("--engines", default="lattice,exact", help="of the layer")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--small", action="store_true", help="an eighth of the pixels and a small batch")
     options = parser.parse_args()

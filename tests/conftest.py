@@ -57,6 +57,15 @@ def _is_here(name: str) -> bool:
     return bool(shutil.which(name)) if name == "curl" else find_spec(name) is not None
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of code for torch devices, `torch_device` by name, run on the CPU and on the GPU where there is one."""
+    if "torch_device" in metafunc.fixturenames:
+        import torch
+
+        names = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        metafunc.parametrize("torch_device", [torch.device(name) for name in names], ids=names)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for name in marker.args:

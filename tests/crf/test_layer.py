@@ -380,7 +380,7 @@ def test_tensors_that_do_not_fit(changes: dict[str, torch.Tensor], words: str) -
 
 @pytest.mark.parametrize("normalization", ["none", "symmetric"])
 @pytest.mark.parametrize("self_term", [True, False])
-def test_the_lattice_s_own_derivative(normalization: Any, self_term: bool) -> None:
+def test_the_lattice_s_own_derivative(torch_device: torch.device, normalization: Any, self_term: bool) -> None:
     """`derivative="lattice"` against finite differences of its own forward pass: everything, on a padded batch."""
     (first, image), (second, other) = scene(0, 3, (4, 5)), scene(1, 3, (4, 5))
     weights = {"bilateral_weight": 0.3, "smoothness_weight": 0.2} if normalization == "none" else {}
@@ -388,13 +388,14 @@ def test_the_lattice_s_own_derivative(normalization: Any, self_term: bool) -> No
     options: dict[str, Any] = OPTIONS | weights | {"theta_alpha": 3.137, "theta_beta": 41.9}
     options |= {"normalization": normalization, "self_term": self_term}
     compatibility = torch.tensor([[0.1, 1, 0.5], [0.9, 0, 0.7], [0.4, 1.2, 0]])
-    layer = CRFLayer(**options, compatibility=compatibility, engine="lattice", derivative="lattice").double()
-    mask = torch.ones(2, 4, 5, dtype=torch.bool)
+    layer = CRFLayer(**options, compatibility=compatibility, engine="lattice", derivative="lattice")
+    layer = layer.to(torch_device, torch.float64)
+    mask = torch.ones(2, 4, 5, dtype=torch.bool, device=torch_device)
     mask[1, :, 3:] = False
     inputs = {"unary": torch.cat([first, second]), "image": torch.cat([image, other]) + 0.1234}
     inputs |= {name: getattr(layer, name).detach() for name in [*LOGARITHMS, "compatibility"]}
-    inputs = {name: value.double().requires_grad_() for name, value in inputs.items()}
-    weight = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs = {name: value.to(torch_device, torch.float64).requires_grad_() for name, value in inputs.items()}
+    weight = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(torch_device)
 
     def value(given: dict[str, torch.Tensor]) -> torch.Tensor:
         state = {name: given[name] for name in [*LOGARITHMS, "compatibility"]}
@@ -402,7 +403,8 @@ def test_the_lattice_s_own_derivative(normalization: Any, self_term: bool) -> No
 
     value(inputs).backward()
     for name, tensor in inputs.items():
-        direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        random = torch.Generator().manual_seed(1)
+        direction = torch.randn(tensor.shape, generator=random, dtype=torch.float64).to(torch_device)
         with torch.no_grad():
             up, down = (value(inputs | {name: tensor + step * direction}) for step in (1e-6, -1e-6))
         assert float((tensor.grad * direction).sum()) == pytest.approx(float(up - down) / 2e-6, rel=1e-3), name

@@ -15,13 +15,11 @@ from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel, on_device, two_
 from crispmask.crf import dense as dense_module  # noqa: E402
 from crispmask.errors import ParamsError, ValueRangeError  # noqa: E402
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
-def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def torch_engine(monkeypatch: pytest.MonkeyPatch, torch_device: torch.device) -> None:
     """Any device is taken for one where tensors do the work."""
-    monkeypatch.setattr(dense_module, "device_of", lambda device, values: CPU)
+    monkeypatch.setattr(dense_module, "device_of", lambda device, values: torch_device)
 
 
 def scene(seed: int, labels: int, grid: tuple[int, ...], weight: float, **options: Any) -> tuple[np.ndarray, list[Any]]:
@@ -45,7 +43,13 @@ def scene(seed: int, labels: int, grid: tuple[int, ...], weight: float, **option
     seed=st.integers(0, 100),
 )
 def test_equals_the_compiled_loops(
-    labels: int, grid: tuple[int, int], normalization: Any, self_term: bool, compatibility: str, seed: int
+    torch_device: torch.device,
+    labels: int,
+    grid: tuple[int, int],
+    normalization: Any,
+    self_term: bool,
+    compatibility: str,
+    seed: int,
 ) -> None:
     weight = 0.02 if normalization == "none" else 1.0
     unary, kernels = scene(seed, labels, grid, weight, normalization=normalization, self_term=self_term)
@@ -54,8 +58,10 @@ def test_equals_the_compiled_loops(
     mu = {"potts": None, "vector": matrix[0], "matrix": matrix + matrix.T}[compatibility]
     crf = DenseCRF(unary, kernels, mu)
     expected = crf.run(5).marginals
-    found = on_device.infer(torch.from_numpy(crf.unary), crf.grid, crf.kernels, crf.penalty, 5)
-    np.testing.assert_allclose(found.numpy().reshape(expected.shape), expected, atol=1e-5)
+    energies = torch.from_numpy(crf.unary).to(torch_device)
+    for graph in (False, True):
+        found = on_device.infer(energies, crf.grid, crf.kernels, crf.penalty, 5, graph=graph)
+        np.testing.assert_allclose(found.cpu().numpy().reshape(expected.shape), expected, atol=1e-5)
 
 
 def test_tensors_in_tensors_out(torch_engine: None) -> None:
@@ -70,11 +76,11 @@ def test_tensors_in_tensors_out(torch_engine: None) -> None:
     assert isinstance(result.labels, torch.Tensor)
     assert len(seen) == 6
     assert all(isinstance(q, torch.Tensor) for q in seen)
-    np.testing.assert_allclose(result.marginals.numpy(), expected.marginals, atol=1e-5)
-    np.testing.assert_array_equal(result.labels.numpy(), expected.labels)
+    np.testing.assert_allclose(result.marginals.cpu().numpy(), expected.marginals, atol=1e-5)
+    np.testing.assert_array_equal(result.labels.cpu().numpy(), expected.labels)
     assert given.energy(result.labels) == pytest.approx(result.energy[-1])
     arrays = DenseCRF(unary, kernels, device="cuda").run(5)
-    np.testing.assert_array_equal(arrays.marginals, result.marginals.numpy())
+    np.testing.assert_array_equal(arrays.marginals, result.marginals.cpu().numpy())
 
 
 def test_tensors_on_the_cpu_are_for_the_compiled_loops() -> None:
@@ -96,7 +102,7 @@ def test_a_kernel_keeps_its_lattice(torch_engine: None, monkeypatch: pytest.Monk
     grids=st.lists(st.tuples(st.integers(1, 14), st.integers(1, 14)), max_size=6),
     seed=st.integers(0, 100),
 )
-def test_windows_as_one_lattice(grids: list[tuple[int, int]], seed: int) -> None:
+def test_windows_as_one_lattice(torch_device: torch.device, grids: list[tuple[int, int]], seed: int) -> None:
     """Each as if it were alone, with weights and bandwidths of its own."""
     rng = np.random.default_rng(seed)
     odds, kernels = [], []
@@ -108,9 +114,9 @@ def test_windows_as_one_lattice(grids: list[tuple[int, int]], seed: int) -> None
             some.append(Gaussian(gamma, rng.uniform(0, 2)))
         odds.append(2 * rng.normal(size=grid).astype(np.float32))
         kernels.append(some)
-    found = on_device.infer_windows(odds, kernels, 6, CPU)
+    found = on_device.infer_windows(odds, kernels, 6, torch_device)
     for o, k, q in zip(odds, kernels, found, strict=True):
-        np.testing.assert_allclose(q.numpy(), two_label_marginals(o, k, 6), atol=1e-5)
+        np.testing.assert_allclose(q.cpu().numpy(), two_label_marginals(o, k, 6), atol=1e-5)
 
 
 def test_a_device_that_is_not_there() -> None:

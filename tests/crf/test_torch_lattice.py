@@ -29,8 +29,8 @@ def features_of(seed: int, d: int, n: int, kind: str) -> np.ndarray:
     return features.astype(np.float32)
 
 
-def points(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.T))
+def points(array: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.T)).to(device)
 
 
 @settings(max_examples=40, deadline=None)
@@ -41,21 +41,23 @@ def points(array: np.ndarray) -> torch.Tensor:
     kind=st.sampled_from(["random", "ties", "chain"]),
     seed=st.integers(0, 1000),
 )
-def test_equals_the_compiled_lattice(d: int, n: int, channels: int, kind: str, seed: int) -> None:
+def test_equals_the_compiled_lattice(
+    torch_device: torch.device, d: int, n: int, channels: int, kind: str, seed: int
+) -> None:
     """The same simplices and weights to the bit; filters to the rounding of sums. Wide features need hashed keys."""
     features = features_of(seed, d, n, kind)
     values = np.random.default_rng(seed).normal(size=(channels, n)).astype(np.float32)
-    compiled, lattice = PermutohedralLattice(features), TorchLattice(points(features))
+    compiled, lattice = PermutohedralLattice(features), TorchLattice(points(features, torch_device))
     assert lattice.vertices == compiled.vertices
-    np.testing.assert_array_equal(lattice.weights.numpy(), compiled.weights)
+    np.testing.assert_array_equal(lattice.weights.cpu().numpy(), compiled.weights)
     for ours, theirs in (
         (lattice.filter, compiled.filter),
         (lattice.transpose_filter, compiled.transpose_filter),
     ):
         expected = theirs(values)
-        np.testing.assert_allclose(ours(points(values)).numpy().T, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(ours(points(values, torch_device)).cpu().numpy().T, expected, rtol=1e-5, atol=1e-5)
     if d <= 8:
-        np.testing.assert_allclose(lattice.diagonal().numpy(), compiled.diagonal(), atol=1e-6)
+        np.testing.assert_allclose(lattice.diagonal().cpu().numpy(), compiled.diagonal(), atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -64,20 +66,20 @@ def test_equals_the_compiled_lattice(d: int, n: int, channels: int, kind: str, s
     d=st.sampled_from([1, 2, 5, 16]),
     seed=st.integers(0, 1000),
 )
-def test_groups_do_not_see_each_other(sizes: list[int], d: int, seed: int) -> None:
+def test_groups_do_not_see_each_other(torch_device: torch.device, sizes: list[int], d: int, seed: int) -> None:
     """Windows as one lattice: each as if it were alone; windows without points and of one point included."""
     rng = np.random.default_rng(seed)
     parts = [(rng.normal(size=(d, n)) * 0.5).astype(np.float32) for n in sizes]
     values = [rng.normal(size=(2, n)).astype(np.float32) for n in sizes]
-    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    together = TorchLattice(points(np.concatenate(parts, 1)), groups)
-    found = together.filter(points(np.concatenate(values, 1)))
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(torch_device)
+    together = TorchLattice(points(np.concatenate(parts, 1), torch_device), groups)
+    found = together.filter(points(np.concatenate(values, 1), torch_device))
     own = together.diagonal()
     for f, v, result, diagonal in zip(parts, values, torch.split(found, sizes), torch.split(own, sizes), strict=True):
         if f.shape[1]:
             alone = PermutohedralLattice(f)
-            np.testing.assert_allclose(result.numpy().T, alone.filter(v), atol=1e-5)
-            np.testing.assert_allclose(diagonal.numpy(), alone.diagonal(), atol=1e-5)
+            np.testing.assert_allclose(result.cpu().numpy().T, alone.filter(v), atol=1e-5)
+            np.testing.assert_allclose(diagonal.cpu().numpy(), alone.diagonal(), atol=1e-5)
 
 
 def test_hashes_that_collide_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,18 +100,19 @@ def test_hashes_that_collide_are_found_out(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(lattice.filter(values), expected.filter(values))
 
 
-def test_same_bits_in_every_run() -> None:
-    features, values = points(features_of(1, 5, 3000, "chain")), torch.rand(3000, 3)
+def test_same_bits_in_every_run(torch_device: torch.device) -> None:
+    features, values = points(features_of(1, 5, 3000, "chain"), torch_device), torch.rand(3000, 3, device=torch_device)
     first = TorchLattice(features).filter(values)
     assert all(torch.equal(TorchLattice(features).filter(values), first) for _ in range(3))
 
 
-def test_double_precision_and_its_gradient() -> None:
+def test_double_precision_and_its_gradient(torch_device: torch.device) -> None:
     """In float64 the derivative to the weights is that of finite differences: no point changes its simplex."""
     from crispmask.crf._lattice_autograd import _OwnFilter
 
-    features = points(features_of(2, 3, 12, "chain")).double().requires_grad_()
-    values = torch.randn(12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    features = points(features_of(2, 3, 12, "chain"), torch_device).double().requires_grad_()
+    random = torch.Generator().manual_seed(1)
+    values = torch.randn(12, 2, dtype=torch.float64, generator=random).to(torch_device).requires_grad_()
 
     def filtered(f: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         lattice = TorchLattice(f)
@@ -156,16 +159,24 @@ import torch
 from crispmask.crf import _tensor_kernels as plain, _triton_kernels as fused
 from crispmask.crf.torch_lattice import TorchLattice
 
+fused._LONGEST = 20  # vertices with more entries are divided
 random = torch.Generator().manual_seed(0)
-cases = (1, 0, 1, "float32"), (2, 1, 3, "float32"), (5, 90, 1, "float32"), (3, 40, 40, "float64")
+choose = plain.for_device
+cases = (1, 0, 1, "float32"), (2, 1, 3, "float32"), (5, 90, 1, "float32"), (3, 40, 40, "float64"), (24, 9, 2, "float32")
 for d, n, channels, dtype in cases:
     dtype = getattr(torch, dtype)
     features = torch.cumsum(0.3 * torch.randn(n, d, dtype=dtype, generator=random), 0)
+    features[: n // 2] = (2 * features[: n // 2]).round() / 2  # ties
     values = torch.randn(n, channels, dtype=dtype, generator=random)
-    lattice = TorchLattice(features)
-    expected = lattice.filter(values), lattice.transpose_filter(values)
-    lattice._kernels = fused
-    torch.testing.assert_close((lattice.filter(values), lattice.transpose_filter(values)), expected)
+    for groups in (None, torch.arange(n) % 3):
+        plain.for_device = choose
+        lattice = TorchLattice(features, groups)
+        expected = lattice.filter(values), lattice.transpose_filter(values)
+        plain.for_device = lambda device: fused
+        ours = TorchLattice(features, groups)
+        for name in ("weights", "corners", "around", "_ranks"):
+            assert torch.equal(getattr(ours, name), getattr(lattice, name)), name
+        torch.testing.assert_close((ours.filter(values), ours.transpose_filter(values)), expected)
 for windows, length in ((1, 9), (2, 2)):
     values, taps = torch.randn(4, length, 5, generator=random), torch.rand(windows, 4, generator=random)
     torch.testing.assert_close(fused.convolve(values, taps), plain.convolve(values, taps))

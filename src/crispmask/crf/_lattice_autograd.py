@@ -14,6 +14,8 @@ from crispmask.crf.lattice import PermutohedralLattice
 from crispmask.crf.torch_lattice import TorchLattice
 
 Derivative = Literal["gaussian", "lattice"]
+# Channels that one filter of the backward pass holds at most, if the features' own do not need more.
+_CHANNELS = 32
 
 
 class LatticeKernel:
@@ -140,11 +142,12 @@ class _GaussianFilter(torch.autograd.Function):
         f = f - f.mean(0, keepdim=True)  # only differences count, and of small numbers they are more precise
         shared = (g * filtered + v * back).sum(1)
         columns = []
-        for column in f.unbind(1):
-            c = column[:, None]
-            moments = g * ctx.lattice.filter(c * v) + v * ctx.lattice.transpose_filter(c * g)
-            columns.append(moments.sum(1) - column * shared)
-        return back, torch.stack(columns, 1), None
+        for some in torch.split(f, max(1, _CHANNELS // v.shape[1]), 1):
+            forth = ctx.lattice.filter((some[:, :, None] * v[:, None]).flatten(1)).view(*some.shape, -1)
+            turned = ctx.lattice.transpose_filter((some[:, :, None] * g[:, None]).flatten(1)).view(*some.shape, -1)
+            moments = g[:, None] * forth + v[:, None] * turned
+            columns.append(moments.sum(2) - some * shared[:, None])
+        return back, torch.cat(columns, 1), None
 
 
 class _OwnFilter(torch.autograd.Function):

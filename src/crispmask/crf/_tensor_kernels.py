@@ -15,23 +15,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from crispmask.crf._tensor_build import neighbours, simplices
+
 _log = logging.getLogger(__name__)
 
 
-def splat(values: Tensor, weights: Tensor, members: Tensor, starts: Tensor) -> Tensor:
+def plan(starts: Tensor) -> Tensor:
+    """What `splat` wants to know of the vertices.
+
+    Args:
+        starts: int32 (M + 1,), where among the entries, which are sorted by vertices, those of each begin.
+    """
+    return starts
+
+
+def splat(values: Tensor, points: Tensor, shares: Tensor, plan: Tensor) -> Tensor:
     """Spread (N, C) over M vertices: (M + 1, C), the last row zero.
 
     Args:
         values: (N, C), contiguous.
-        weights: (N, D), of each corner.
-        members: int32 (N * D,), the places in `weights` of each vertex's corners, vertex by vertex.
-        starts: int32 (M + 1,), where each vertex's begin.
+        points: int32 (N * D,), vertex by vertex the points whose simplex has it.
+        shares: (N * D,), their weights for it.
+        plan: of the vertices.
     """
-    points = torch.div(members, weights.shape[1], rounding_mode="floor")
-    shares = weights.reshape(-1)[members]
-    out = values.new_zeros(len(starts), values.shape[1])
+    out = values.new_zeros(len(plan), values.shape[1])
     if len(values):
-        out[:-1] = _bags(values, points, starts[:-1], shares)
+        out[:-1] = F.embedding_bag(points, values, plan[:-1], mode="sum", per_sample_weights=shares)
     return out
 
 
@@ -67,11 +76,15 @@ def convolve(values: Tensor, taps: Tensor) -> Tensor:
     return out.view(values.shape)
 
 
-def _bags(values: Tensor, points: Tensor, starts: Tensor, shares: Tensor) -> Tensor:
-    return F.embedding_bag(points, values, starts, mode="sum", per_sample_weights=shares)
-
-
-PLAIN = SimpleNamespace(splat=splat, blur=blur, slice=slice, convolve=convolve)
+PLAIN = SimpleNamespace(
+    simplices=simplices,
+    neighbours=neighbours,
+    plan=plan,
+    splat=splat,
+    blur=blur,
+    slice=slice,
+    convolve=convolve,
+)
 
 
 def for_device(device: torch.device) -> ModuleType | SimpleNamespace | Any:

@@ -6,52 +6,90 @@ Triton comes with torch for CUDA and compiles each kernel on its first use (a fe
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from crispmask.crf._triton_build import neighbours, simplices
+from crispmask.crf._triton_launch import launch
+
+__all__ = ["blur", "convolve", "neighbours", "plan", "simplices", "slice", "splat"]
+
 # Most channels that one program handles; more are divided over the second axis of the launch.
 _CHANNELS = 32
 # Elements of a program's tile.
 _TILE = 512
+# Entries of a vertex that one program sums at most: flat regions put tens of thousands on one vertex.
+_LONGEST = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the entries are divided over programs.
+
+    Attributes:
+        vertices: M.
+        spans: int32 (M + 1 + pieces, 2), the first entry and the one behind the last of each row of `splat`'s sums:
+            the vertices, the sink, and the pieces of vertices that have more than `_LONGEST` entries, none themselves.
+        long: int32 (V, 3), such vertices, and their first piece and the one behind their last, as rows.
+    """
+
+    vertices: int
+    spans: Tensor
+    long: Tensor
 
 
 @triton.jit
-def _splat(values, weights, members, starts, out, channels, D: tl.constexpr, POINTS: tl.constexpr, LANES: tl.constexpr):
-    vertex = tl.program_id(0)
+def _splat(values, points, shares, spans, out, channels, POINTS: tl.constexpr, LANES: tl.constexpr):
+    row = tl.program_id(0)
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
-    begin, end = tl.load(starts + vertex), tl.load(starts + vertex + 1)
+    begin, end = tl.load(spans + 2 * row), tl.load(spans + 2 * row + 1)
     total = tl.zeros((LANES,), dtype=out.dtype.element_ty)
     for start in range(begin, end, POINTS):
         place = start + tl.arange(0, POINTS)
         there = place < end
-        entry = tl.load(members + place, mask=there, other=0)
-        share = tl.load(weights + entry, mask=there, other=0.0)
-        row = (entry // D).to(tl.int64) * channels
+        point = tl.load(points + place, mask=there, other=0).to(tl.int64)
+        share = tl.load(shares + place, mask=there, other=0.0)
         inside = there[:, None] & (lane < channels)[None, :]
-        x = tl.load(values + row[:, None] + lane[None, :], mask=inside, other=0.0)
+        x = tl.load(values + point[:, None] * channels + lane[None, :], mask=inside, other=0.0)
         total += tl.sum(share[:, None] * x, 0)
-    tl.store(out + vertex.to(tl.int64) * channels + lane, total, mask=lane < channels)
+    tl.store(out + row.to(tl.int64) * channels + lane, total, mask=lane < channels)
 
 
 @triton.jit
-def _blur(values, around, out, size, channels, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = i < size
-    vertex = i // channels
-    lane = i - vertex * channels
-    back = tl.load(around + 2 * vertex, mask=inside, other=0).to(tl.int64)
-    forth = tl.load(around + 2 * vertex + 1, mask=inside, other=0).to(tl.int64)
-    here = tl.load(values + i, mask=inside, other=0.0)
-    beside = tl.load(values + back * channels + lane, mask=inside, other=0.0)
-    beside += tl.load(values + forth * channels + lane, mask=inside, other=0.0)
-    tl.store(out + i, here + 0.5 * beside, mask=inside)
+def _add_pieces(sums, long, channels, PIECES: tl.constexpr, LANES: tl.constexpr):
+    own = long + 3 * tl.program_id(0)
+    vertex, begin, end = tl.load(own), tl.load(own + 1), tl.load(own + 2)
+    lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
+    total = tl.zeros((LANES,), dtype=sums.dtype.element_ty)
+    for start in range(begin, end, PIECES):
+        piece = start + tl.arange(0, PIECES)
+        inside = (piece < end)[:, None] & (lane < channels)[None, :]
+        x = tl.load(sums + piece.to(tl.int64)[:, None] * channels + lane[None, :], mask=inside, other=0.0)
+        total += tl.sum(x, 0)
+    tl.store(sums + vertex.to(tl.int64) * channels + lane, total, mask=lane < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["vertices"])
+def _blur(values, around, out, vertices, channels, VERTICES: tl.constexpr, LANES: tl.constexpr):
+    vertex = tl.program_id(0) * VERTICES + tl.arange(0, VERTICES)
+    lane = (tl.program_id(1) * LANES + tl.arange(0, LANES))[None, :]
+    there = vertex < vertices
+    back = tl.load(around + 2 * vertex.to(tl.int64), mask=there, other=0).to(tl.int64)
+    forth = tl.load(around + 2 * vertex.to(tl.int64) + 1, mask=there, other=0).to(tl.int64)
+    inside = there[:, None] & (lane < channels)
+    own = vertex.to(tl.int64)[:, None] * channels + lane
+    here = tl.load(values + own, mask=inside, other=0.0)
+    beside = tl.load(values + back[:, None] * channels + lane, mask=inside, other=0.0)
+    beside += tl.load(values + forth[:, None] * channels + lane, mask=inside, other=0.0)
+    # The row behind the last vertex is zero.
+    tl.store(out + own, here + 0.5 * beside, mask=(vertex <= vertices)[:, None] & (lane < channels))
+
+
+@triton.jit(do_not_specialize=["size"])
 def _slice(
     values, corners, weights, out, alpha, size, channels, D: tl.constexpr, POINTS: tl.constexpr, LANES: tl.constexpr
 ):
@@ -70,9 +108,9 @@ def _slice(
     tl.store(out + place, total * alpha, mask=inside)
 
 
-@triton.jit
-def _convolve(values, taps, out, size, length, inner, per_window, radius, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+@triton.jit(do_not_specialize=["size"])
+def _convolve(values, taps, out, size, length, inner, per_window, radius, INDEX: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     inside = i < size
     row = i // inner
     position = row % length
@@ -86,25 +124,46 @@ def _convolve(values, taps, out, size, length, inner, per_window, radius, BLOCK:
     tl.store(out + i, total, mask=inside)
 
 
-def splat(values: Tensor, weights: Tensor, members: Tensor, starts: Tensor) -> Tensor:
-    channels, vertices = values.shape[1], len(starts) - 1
-    out = values.new_empty(vertices + 1, channels)
-    out[-1] = 0
+def plan(starts: Tensor) -> Plan:
+    """See `_tensor_kernels.plan`."""
+    begins, ends = starts[:-1], starts[1:]
+    counts = ends - begins
+    long = torch.nonzero(counts > _LONGEST)[:, 0]
+    spans = torch.stack([begins, torch.where(counts > _LONGEST, begins, ends)], 1)
+    pieces = (counts[long] + _LONGEST - 1) // _LONGEST
+    last = torch.cumsum(pieces, 0)
+    of = torch.repeat_interleave(torch.arange(len(long), device=starts.device), pieces)
+    first = begins[long][of] + _LONGEST * (torch.arange(len(of), device=starts.device) - (last - pieces)[of])
+    divided = torch.stack([first, torch.minimum(first + _LONGEST, ends[long][of])], 1)
+    rows = len(starts) + torch.stack([last - pieces, last], 1)
+    return Plan(
+        len(begins),
+        torch.cat([spans, spans.new_zeros(1, 2), divided]).to(torch.int32),
+        torch.cat([long[:, None], rows], 1).to(torch.int32),
+    )
+
+
+def splat(values: Tensor, points: Tensor, shares: Tensor, plan: Plan) -> Tensor:
+    channels = values.shape[1]
+    out = values.new_empty(len(plan.spans), channels)
     lanes = _lanes(channels)
-    grid = (vertices, triton.cdiv(channels, lanes))
-    _launch(
-        _splat, grid, values, weights, members, starts, out, channels,
-        D=weights.shape[1], POINTS=32, LANES=lanes, num_warps=1,
+    blocks, tile = triton.cdiv(channels, lanes), max(16, 64 // lanes)
+    launch(
+        _splat, (len(out), blocks), values, points, shares, plan.spans, out, channels,
+        POINTS=tile, LANES=lanes, num_warps=1,
     )  # fmt: skip
-    return out
+    launch(_add_pieces, (len(plan.long), blocks), out, plan.long, channels, PIECES=tile, LANES=lanes, num_warps=1)
+    return out[: plan.vertices + 1]
 
 
 def blur(values: Tensor, around: Tensor, reverse: bool) -> Tensor:
     spare = torch.empty_like(values)
-    spare[-1] = 0
-    channels, size = values.shape[1], around.shape[1] * values.shape[1]
+    vertices, channels = around.shape[1], values.shape[1]
+    lanes = _lanes(channels)
+    block = _TILE // lanes
+    grid = (triton.cdiv(vertices + 1, block), triton.cdiv(channels, lanes))
     for axis in reversed(range(len(around))) if reverse else range(len(around)):
-        _launch(_blur, (triton.cdiv(size, _TILE),), values, around[axis], spare, size, channels, BLOCK=_TILE)
+        launch(_blur, grid, values, around[axis], spare, vertices, channels, VERTICES=block, LANES=lanes)
         values, spare = spare, values
     return values
 
@@ -115,7 +174,7 @@ def slice(values: Tensor, corners: Tensor, weights: Tensor, alpha: float) -> Ten
     lanes = _lanes(channels)
     points = _TILE // lanes
     grid = (triton.cdiv(size, points), triton.cdiv(channels, lanes))
-    _launch(
+    launch(
         _slice, grid, values, corners, weights, out, alpha, size, channels, D=corner_count, POINTS=points, LANES=lanes
     )
     return out
@@ -125,22 +184,12 @@ def convolve(values: Tensor, taps: Tensor) -> Tensor:
     out = torch.empty_like(values)
     outer, length, inner = values.shape
     per_window = outer // max(1, len(taps))
-    grid = (triton.cdiv(values.numel(), _TILE),)
-    _launch(
-        _convolve, grid, values, taps, out, values.numel(), length, inner, per_window, taps.shape[1] - 1, BLOCK=_TILE
-    )
+    size, radius = values.numel(), taps.shape[1] - 1
+    index = tl.int32 if size + (radius + 1) * inner + _TILE < 2**31 else tl.int64
+    grid = (triton.cdiv(size, _TILE),)
+    launch(_convolve, grid, values, taps, out, size, length, inner, per_window, radius, INDEX=index, BLOCK=_TILE)
     return out
 
 
 def _lanes(channels: int) -> int:
     return min(_CHANNELS, triton.next_power_of_2(channels))
-
-
-def _launch(kernel: Any, grid: tuple[int, ...], values: Tensor, *arguments: Any, **constants: Any) -> None:
-    if 0 in grid:
-        return
-    if values.is_cuda:
-        with torch.cuda.device(values.device):
-            kernel[grid](values, *arguments, **constants)
-    else:  # Triton's interpreter
-        kernel[grid](values, *arguments, **constants)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,12 @@ _MOST_POINTS = 1 << 24
 
 def placed(values: Any, device: torch.device) -> Tensor:
     """An array or a tensor as float32 on the device."""
-    return torch.as_tensor(values).to(device, torch.float32)
+    return _as_tensor(values).to(device, torch.float32)
+
+
+def _as_tensor(values: Any) -> Tensor:
+    """An array or a tensor as a tensor; an array that must not be written is copied, as torch asks for."""
+    return torch.as_tensor(np.require(values, requirements="W") if isinstance(values, np.ndarray) else values)
 
 
 def infer(
@@ -81,7 +87,7 @@ def infer_windows(
     results: list[Tensor | None] = [None] * len(log_odds)
     used = [[kernel for kernel in some if kernel.weight > 0] for some in kernels]
     for lot in _lots(log_odds, used):
-        odds = [torch.as_tensor(log_odds[i]) for i in lot]
+        odds = [_as_tensor(log_odds[i]) for i in lot]
         shapes = [tuple(o.shape) for o in odds]
         flat = torch.cat([o.reshape(-1) for o in odds]).to(device, torch.float32)[:, None]
         stacks = zip(*(used[i] for i in lot), strict=True)
@@ -168,7 +174,7 @@ def _features(kernels: Sequence[Kernel], windows: Windows) -> Tensor:
         windows.places[axis].to(torch.float32) / _each([alpha[axis] for alpha in alphas], windows)
         for axis in reversed(range(len(alphas[0])))
     ]
-    pixels = [torch.as_tensor(kernel.image).reshape(-1, kernel.image.shape[-1]) for kernel in images]
+    pixels = [_as_tensor(kernel.image).reshape(-1, kernel.image.shape[-1]) for kernel in images]
     if len({(p.device, p.dtype) for p in pixels}) > 1:
         pixels = [p.to(device, torch.float32) for p in pixels]
     colours = torch.cat(pixels).to(device).to(torch.float32)

@@ -42,8 +42,6 @@ class TorchLattice:
         corners: int32 (N, d + 1), the vertices of the simplex around each point.
         weights: (N, d + 1), the point's barycentric weights for them, in the features' dtype.
         around: int32 (d + 1, M, 2), each vertex's neighbours along each axis, M where there is none.
-        starts: int32 (M + 1,), where in `members` each vertex's entries begin.
-        members: int32 (N * (d + 1),), vertex by vertex the entries of `corners`, as places in the flat array.
         alpha: 1 / (1 + 2^-d), the factor that the filter ends with.
 
     Raises:
@@ -67,76 +65,50 @@ class TorchLattice:
         if self.size:  # refuses features that cannot be placed
             extremes = torch.stack([features.detach().amin(0), features.detach().amax(0)], 1)
             radices = _radices(extremes.to(torch.float32).cpu().numpy(), _scale(self.dimension))
-        elevated = _elevate(features)
-        nearest, self._rank = _place([e.detach() for e in elevated])
-        self.weights = _barycentric(elevated, nearest, self._rank)
-        self._number_vertices(radices, nearest, groups)
         self._kernels = _tensor_kernels.for_device(features.device)
+        self._number_vertices(radices, features, groups)
 
-    def _number_vertices(self, radices: list[int], nearest: Tensor, groups: Tensor | None) -> None:
-        """Fill corners, around, starts and members."""
-        d, device = self.dimension, nearest.device
+    def _number_vertices(self, radices: list[int], features: Tensor, groups: Tensor | None) -> None:
+        """Fill weights, corners, around and what splats."""
+        D, device = self.dimension + 1, features.device
         if self.size == 0:
             self.vertices = 0
-            self.corners = torch.empty(0, d + 1, dtype=torch.int32, device=device)
-            self.around = torch.empty(d + 1, 0, 2, dtype=torch.int32, device=device)
-            self.members = torch.empty(0, dtype=torch.int32, device=device)
-            self.starts = torch.zeros(1, dtype=torch.int32, device=device)
+            self.weights, self._shares = features.new_empty(0, D), features.new_empty(0)
+            self._ranks = torch.empty(0, D, dtype=torch.int8, device=device)
+            self.corners = torch.empty(0, D, dtype=torch.int32, device=device)
+            self.around = torch.empty(D, 0, 2, dtype=torch.int32, device=device)
+            self._points, starts = self.corners[:, 0], torch.zeros(1, dtype=torch.int32, device=device)
+            self._plan = self._kernels.plan(starts)
             return
-        most = 0 if groups is None else int(groups.max())
-        strides = _strides(radices, most + 1)
-        words = [self._corner_keys(row, nearest, groups) for row in strides]
+        strides = _strides(radices, 1 if groups is None else int(groups.max()) + 1)
+        self.weights, self._ranks, words = self._kernels.simplices(features, strides, groups)
         for attempt in range(100):
-            multiplier = _multipliers(len(words), attempt)
+            multiplier = [1] if len(words) == 1 else _multipliers(len(words), attempt)
             keys = words[0] if len(words) == 1 else sum(w * m for w, m in zip(words, multiplier, strict=True))
             ordered, order = torch.sort(keys, stable=True)
             new = torch.ones_like(ordered, dtype=torch.bool)
             torch.ne(ordered[1:], ordered[:-1], out=new[1:])
             first = torch.nonzero(new)[:, 0]
-            number = torch.cumsum(new, 0) - 1
+            number = torch.cumsum(new, 0, dtype=torch.int32) - 1
             corners = torch.empty_like(number).scatter_(0, order, number)
-            if len(words) == 1 or all(bool((w == w[order[first]][corners]).all()) for w in words):
+            places = order[first]
+            if len(words) == 1 or bool((words == words[:, places][:, corners]).all()):
                 break
         self.vertices = len(first)
-        self.corners = corners.to(torch.int32).view(self.size, d + 1)
-        self.members = order.to(torch.int32)
-        end = first.new_full((1,), len(ordered))
-        self.starts = torch.cat([first, end]).to(torch.int32)
-        # Neighbours: the key of a vertex one step along an axis is its own plus a constant.
-        place = order[first]
-        own, found = ordered[first], torch.empty(d + 1, self.vertices, 2, dtype=torch.int32, device=device)
-        own_words = [w[place] for w in words] if len(words) > 1 else []
-        for j in range(d + 1):
-            steps = [sum(row[:d]) - (d + 1) * (row[j] if j < d else 0) for row in strides]
-            step = steps[0] if len(words) == 1 else _wrap(sum(s * m for s, m in zip(steps, multiplier, strict=True)))
-            for side, sign in enumerate((1, -1)):
-                wanted = own + sign * step
-                there = torch.searchsorted(own, wanted).clamp_(max=self.vertices - 1)
-                exists = own[there] == wanted
-                for word, s in zip(own_words, steps, strict=False):
-                    exists &= word[there] == word + sign * s
-                found[j, :, side] = torch.where(exists, there, self.vertices)
-        self.around = found
-
-    def _corner_keys(self, stride: list[int], nearest: Tensor, groups: Tensor | None) -> Tensor:
-        """One word of the keys of all corners, int64 (N * (d + 1),); the group is the digit after the coordinates."""
+        self.corners = corners.view(self.size, D)
+        # Vertex by vertex the points whose corner it is, and their weights for it.
+        self._points = torch.div(order, D, rounding_mode="floor").to(torch.int32)
+        self._shares = self.weights.detach().reshape(-1)[order]
+        starts = torch.cat([first, first.new_full((1,), len(ordered))]).to(torch.int32)
+        self._plan = self._kernels.plan(starts)
+        # The key of a vertex one step along an axis is its own plus a constant.
         d = self.dimension
-        digits = torch.tensor([*stride[:d], 0], device=nearest.device)
-        key = torch.zeros(self.size, dtype=torch.int64, device=nearest.device)
-        for j in range(d):
-            if stride[j]:
-                key += nearest[j] * stride[j]
-        if groups is not None and stride[d]:
-            key += groups.to(torch.int64) * stride[d]
-        # From corner m - 1 to m: one step up on all axes, down by d + 1 on the axis whose rank is d + 1 - m.
-        by_rank = torch.empty(d + 1, self.size, dtype=torch.int64, device=nearest.device)
-        by_rank.scatter_(0, self._rank, digits[:, None].expand(d + 1, self.size))
-        keys = torch.empty(self.size, d + 1, dtype=torch.int64, device=nearest.device)
-        keys[:, 0] = key
-        for m in range(1, d + 1):
-            key = key + (sum(stride[:d]) - (d + 1) * by_rank[d + 1 - m])
-            keys[:, m] = key
-        return keys.view(-1)
+        word_steps = [[sum(row[:d]) - D * (row[j] if j < d else 0) for j in range(D)] for row in strides]
+        steps = [
+            _wrap(sum(s * m for s, m in zip(some, multiplier, strict=True))) for some in zip(*word_steps, strict=True)
+        ]
+        tensor = torch.tensor([steps, *word_steps], device=device)
+        self.around = self._kernels.neighbours(ordered[first], words[:, places], tensor[0], tensor[1:])
 
     def filter(self, values: Tensor) -> Tensor:
         """K applied to every channel, the term of the point itself included; K is not normalised.
@@ -156,8 +128,7 @@ class TorchLattice:
     def splat(self, values: Tensor) -> Tensor:
         """Values (N, C) spread over the vertices: (M + 1, C), the last row zero."""
         self._check(values, self.size)
-        weights = self.weights.detach()
-        return self._kernels.splat(values.detach().contiguous(), weights, self.members, self.starts)
+        return self._kernels.splat(values.detach().contiguous(), self._points, self._shares, self._plan)
 
     def blur(self, values: Tensor, *, reverse: bool = False) -> Tensor:
         """Vertex values (M + 1, C), blurred with (1/2, 1, 1/2) along every axis; overwrites the input."""
@@ -183,7 +154,7 @@ class TorchLattice:
         # The axis between corners m and m + 1 is that of rank d - m; the same for all points of a simplex.
         representative = torch.empty(len(simplices), dtype=torch.int64, device=corners.device)
         representative[index] = torch.arange(self.size, device=corners.device)
-        axis = torch.argsort(self._rank[:, representative], dim=0).flip(0).T
+        axis = torch.argsort(self._ranks[representative], dim=1).flip(1)
         sink = around.new_full((D, 1, 2), self.vertices)
         around = torch.cat([around, sink], 1)
         between = weights.new_zeros(len(simplices), D, D)
@@ -206,48 +177,6 @@ class TorchLattice:
                 f"values must be {self.weights.dtype} of shape ({rows}, channels), "
                 f"got {values.dtype} {tuple(values.shape)}"
             )
-
-
-def _elevate(features: Tensor) -> list[Tensor]:
-    """Coordinates on the hyperplane of zero sum, d + 1 times (N,), in the order of operations of the CPU's."""
-    scale = [float(s) for s in _scale(features.shape[1])]
-    total = torch.zeros_like(features[:, 0])
-    elevated = []
-    for j in range(len(scale), 0, -1):
-        g = features[:, j - 1] * scale[j - 1]
-        elevated.append(total - j * g)
-        total = total + g
-    return [total, *reversed(elevated)]
-
-
-def _place(elevated: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The nearest lattice points of remainder zero and the ranks of the axes: int64 (d + 1, N) both."""
-    D = len(elevated)
-    e = torch.stack(elevated)
-    rounded = torch.round(e * _inverse(D, e.dtype))
-    nearest = rounded * D
-    residual = e - nearest
-    # On ties the later axis ranks higher: a stable sort in falling order.
-    order = torch.sort(residual, dim=0, descending=True, stable=True).indices
-    places = torch.arange(D, device=e.device)[:, None].expand(order.shape)
-    rank = torch.empty_like(order).scatter_(0, order, places) + rounded.sum(0).to(torch.int64)
-    shift = D * (rank < 0).to(torch.int64) - D * (rank >= D).to(torch.int64)
-    return nearest.to(torch.int64) + shift, rank + shift
-
-
-def _barycentric(elevated: list[Tensor], nearest: Tensor, rank: Tensor) -> Tensor:
-    """The weights (N, d + 1); differentiable, the simplex being held fixed."""
-    D = len(elevated)
-    e = torch.stack(elevated)
-    residual = (e - nearest.to(e.dtype)) * _inverse(D, e.dtype)
-    ranked = torch.zeros_like(residual).scatter(0, rank, residual)
-    first = ranked[D - 1] + (1 - ranked[0])
-    return torch.stack([first, *(ranked[D - 1 - m] - ranked[D - m] for m in range(1, D))], 1)
-
-
-def _inverse(D: int, dtype: torch.dtype) -> float:
-    """1 / D, rounded as the CPU's does."""
-    return float(np.float32(1.0 / D)) if dtype == torch.float32 else 1.0 / D
 
 
 def _strides(radices: list[int], groups: int) -> list[list[int]]:

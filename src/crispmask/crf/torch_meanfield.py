@@ -244,9 +244,7 @@ def repeat(update: Callable[[], None], times: int, state: Tensor, watch: Watch |
         watch(state)
     if graph and state.is_cuda and times >= _WORTH_RECORDING and not watch:
         update()
-        recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.device(state.device), torch.cuda.graph(recorded, capture_error_mode="thread_local"):
-            update()
+        recorded = _recorded(update, state.device)
         for _ in range(times - 1):  # recording runs nothing
             recorded.replay()
         torch.cuda.current_stream(state.device).synchronize()  # the graph's memory goes with it
@@ -259,6 +257,37 @@ def repeat(update: Callable[[], None], times: int, state: Tensor, watch: Watch |
 
 # Updates from which on a graph is recorded.
 _WORTH_RECORDING = 4
+_MODE = "fresh"
+_POOLS: dict[torch.device, tuple[object, object]] = {}
+
+
+def _recorded(update: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """The launches of an update as a graph. `torch.cuda.graph` would give all cached memory back first."""
+    recorded = torch.cuda.CUDAGraph()
+    if _MODE == "context":
+        with torch.cuda.device(device), torch.cuda.graph(recorded, capture_error_mode="thread_local"):
+            update()
+        return recorded
+    here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    aside.wait_stream(here)
+    with torch.cuda.device(device), torch.cuda.stream(aside):
+        pool = None
+        if _MODE == "kept":
+            if device not in _POOLS:
+                holder, handle = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+                holder.capture_begin(pool=handle, capture_error_mode="thread_local")
+                some = torch.zeros(1, device=device)
+                some += 1
+                holder.capture_end()
+                _POOLS[device] = (handle, (holder, some))
+            pool = _POOLS[device][0]
+        recorded.capture_begin(pool=pool, capture_error_mode="thread_local")
+        try:
+            update()
+        finally:
+            recorded.capture_end()
+    here.wait_stream(aside)
+    return recorded
 
 
 def _total(messages: Sequence[Message], values: Tensor) -> Tensor:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crispmask.errors import ParamsError
 from crispmask.files import write_bytes, write_text
@@ -99,13 +102,27 @@ class LearnedParams:
         return MaskNetwork(self.network)
 
     def __getstate__(self) -> dict[str, Any]:  # a session cannot travel to another process
-        return {key: value for key, value in self.__dict__.items() if key != "mask_network"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("mask_network", "_on_devices")}
 
     def answer(self, view: InstanceView) -> Answer:
         """What the network says of an instance."""
-        passes = self.box_passes if view.from_box else 1
-        odds = self.mask_network(view.crop.image(view.image), view.prompt, passes)
+        odds = self.mask_network(view.crop.image(view.image), view.prompt, self._passes(view))
         return Answer(view.crop, view.prompt, odds)
+
+    def answers_on(
+        self, device: Any, views: Sequence[InstanceView], crops: Sequence[NDArray[np.uint8]]
+    ) -> list[Answer]:
+        """What the network says of instances, on a torch device; `crops` are what it sees of them."""
+        from crispmask.refinement.network_on_device import MaskNetworkOnDevice
+
+        kept = self.__dict__.setdefault("_on_devices", {})
+        if device not in kept:
+            kept[device] = MaskNetworkOnDevice(self.network, device)
+        odds = kept[device](crops, [view.prompt for view in views], [self._passes(view) for view in views])
+        return [Answer(view.crop, view.prompt, found) for view, found in zip(views, odds, strict=True)]
+
+    def _passes(self, view: InstanceView) -> int:
+        return self.box_passes if view.from_box else 1
 
     def unary(self, view: InstanceView, answer: Answer) -> Unary:
         """The unary of an instance for the CRF, from the network's answer."""
@@ -113,7 +130,10 @@ class LearnedParams:
 
     def decide(self, view: InstanceView) -> tuple[Unary | None, Decision]:
         """The unary of an instance for the CRF, None where its mask is left alone, and what decided."""
-        answer = self.answer(view)
+        return self.judge(view, self.answer(view))
+
+    def judge(self, view: InstanceView, answer: Answer) -> tuple[Unary | None, Decision]:
+        """`decide` with the network's answer."""
         if view.from_box:
             return self.unary(view, answer), Decision(True, 1.0, 0.0, "made from a box")
         decision = self._judge(view, answer)

@@ -12,16 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from crispmask.arguments import whole
 from crispmask.crf import DenseCRF
+from crispmask.crf.tensors import device_of
 from crispmask.errors import ParamsError, ShapeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
+from crispmask.refinement.answer import Answer
 from crispmask.refinement.inputs import as_instances, like
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.named import default_params
 from crispmask.refinement.prompts import from_boxes
-from crispmask.refinement.solve import Lattices, kernels, solve
+from crispmask.refinement.solve import Lattices, kernels, pose, solve, solve_on, windows_of
 from crispmask.refinement.unary import Unary, unary_energies
 from crispmask.refinement.windows import overlapping
 
@@ -40,6 +42,7 @@ def refine(
     boxes: ArrayLike | None = None,
     threads: int | None = None,
     joint: bool = False,
+    device: Any = None,
     return_decisions: bool = False,
 ) -> Any:
     """Refine the masks of one image, or make masks from boxes.
@@ -59,6 +62,8 @@ def refine(
         threads: by default one per processor. The result has the same bits for any number.
         joint: give every pixel to one instance at most: instances whose windows overlap share one CRF with a label
             for each of them and one for the background.
+        device: where the network and the CRF work: a torch device such as ``"cuda"`` (extra ``torch``), all instances
+            at a time; by default the CPU. Labels are those of the CPU but for one in some thousands.
         return_decisions: also return what was decided for each mask.
 
     Returns:
@@ -68,7 +73,8 @@ def refine(
     Raises:
         ShapeError: masks of another size than the image, or arrays of a wrong shape.
         ValueRangeError: NaN, values outside [0, 1], or fewer threads than one.
-        ParamsError: `params` of another type, or boxes with fixed parameters.
+        ParamsError: `params` of another type, boxes with fixed parameters, or a device that there is not.
+        MissingExtraError: a device without torch.
     """
     image = as_image(image)
     params = checked_params(params)
@@ -77,7 +83,7 @@ def refine(
         raise ShapeError("give masks, or boxes in their place")
     before = as_instances(masks, size) if boxes is None else from_boxes(boxes, size)
     after, decisions = refine_instances(
-        image, before, params, from_boxes=boxes is not None, threads=threads, joint=joint
+        image, before, params, from_boxes=boxes is not None, threads=threads, joint=joint, device=device
     )
     result = after if boxes is not None else like(masks, after)
     return (result, decisions) if return_decisions else result
@@ -102,12 +108,13 @@ def refine_instances(
     from_boxes: bool | Sequence[bool] = False,
     threads: int | None = None,
     joint: bool = False,
+    device: Any = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Instances, list[Decision | None]]:
     """`refine` for `Instances`; the windows of the result hold the CRF's marginals.
 
     Args:
-        image, instances, params, threads, joint: as for `refine`.
+        image, instances, params, threads, joint, device: as for `refine`.
         from_boxes: for all instances or for each, whether only its box is known, as `prompts.from_boxes` makes them.
         on_progress: called after each step with the number of finished instances; what it raises ends the work.
 
@@ -118,7 +125,7 @@ def refine_instances(
     flags = [from_boxes] * len(instances) if isinstance(from_boxes, bool) else list(from_boxes)
     if isinstance(params, CRFParams) and any(flags):
         raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
-    threads = _count(threads)
+    threads, place = _count(threads), device_of(device, None)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
     present = [i for i, window in enumerate(instances.windows) if window.mask.any()]
     windows = list(instances.windows)
@@ -130,16 +137,26 @@ def refine_instances(
         done += finished
         on_progress(done)
 
-    def prepare(i: int) -> tuple[Unary | None, Decision | None]:
-        view = InstanceView.of(image, instances, i, flags[i])
+    def view_of(i: int) -> InstanceView:
+        return InstanceView.of(image, instances, i, flags[i])
+
+    def prepare(view: InstanceView, answer: Answer | None = None) -> tuple[Unary | None, Decision | None]:
         if isinstance(params, CRFParams):
             return view.unary(params), None
-        unary, decision = params.decide(view)
+        unary, decision = params.decide(view) if answer is None else params.judge(view, answer)
         # What is left alone still takes its pixels from its neighbours.
         return view.unary(params.crf) if joint and unary is None else unary, decision
 
+    def prepare_all(part: list[int]) -> list[tuple[Unary | None, Decision | None]]:
+        if place is None or isinstance(params, CRFParams):
+            return _map(lambda i: prepare(view_of(i)), part, threads, lambda _: step(0))
+        views = [view_of(i) for i in part]
+        answers = params.answers_on(place, views, _map(_seen, views, threads))
+        pairs = list(zip(views, answers, strict=True))
+        return _map(lambda pair: prepare(*pair), pairs, threads, lambda _: step(0))
+
     for part in [present] if joint else _parts(present):
-        prepared = dict(zip(part, _map(prepare, part, threads, lambda _: step(0)), strict=True))
+        prepared = dict(zip(part, prepare_all(part), strict=True))
         for i, (_, decision) in prepared.items():
             decisions[i] = decision
         unaries = {i: unary for i, (unary, _) in prepared.items() if unary is not None}
@@ -148,7 +165,7 @@ def refine_instances(
             groups = overlapping({i: unary.rect for i, unary in unaries.items()})
             groups = [group for group in groups if len(group) > 1 or _wanted(prepared[group[0]][1])]
         step(len(part) - sum(map(len, groups)))
-        for i, window in _solved(image, unaries, groups, threads, step):
+        for i, window in _solved(image, unaries, groups, threads, place, step):
             windows[i] = window
     return instances.with_windows(windows), decisions
 
@@ -158,6 +175,7 @@ def _solved(
     unaries: Mapping[int, Unary],
     groups: list[list[int]],
     threads: int,
+    place: Any,
     step: Callable[[int], None],
 ) -> list[tuple[int, Window]]:
     """The new windows of instances by their numbers; `step` is called with how many more are finished."""
@@ -168,10 +186,21 @@ def _solved(
     def work(group: list[int]) -> list[Window | None]:
         return solve(image, [unaries[i] for i in group], threads=spare)
 
-    made = _map(work, order, threads, lambda windows: step(len(windows)))
+    if place is None:
+        made = _map(work, order, threads, lambda found: step(len(found)))
+    else:
+        problems = _map(lambda group: pose(image, [unaries[i] for i in group]), order, threads)
+        posed = list(zip(problems, solve_on(place, problems), strict=True))
+        made = _map(lambda pair: windows_of(*pair), posed, threads, lambda found: step(len(found)))
     # Where the CRF erased an instance, a coarse mask is better than none.
     pairs = ((i, w) for group, windows in zip(order, made, strict=True) for i, w in zip(group, windows, strict=True))
     return [(i, window) for i, window in pairs if window is not None]
+
+
+def _seen(view: InstanceView) -> NDArray[np.uint8]:
+    """What the mask network sees of an instance; its prompt is made too, and kept by the view."""
+    _ = view.prompt
+    return view.crop.image(view.image)
 
 
 def _parts(numbers: list[int]) -> Iterator[list[int]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals
+from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals, window_marginals
 from crispmask.errors import ValueRangeError
 from crispmask.instances import Window
 from crispmask.params import CRFParams
@@ -25,6 +26,38 @@ MAX_JOINT = 100_000_000
 
 Lattices = dict[tuple[Any, ...], Bilateral]
 """Bilateral kernels of one instance by `LATTICE_PARAMS`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The CRF of one instance, or of several that give every pixel to one of them at most.
+
+    Attributes:
+        odds: of each instance, float32 (h, w), over the rectangle.
+        kernels: of the CRF; none where it has no iterations.
+        params: its setting, that of the largest instance.
+        rect: the rectangle that holds all instances.
+    """
+
+    odds: list[NDArray[np.float32]]
+    kernels: list[Bilateral | Gaussian]
+    params: CRFParams
+    rect: Rect
+
+    @property
+    def crf(self) -> dict[str, Any]:
+        """Arguments of `DenseCRF`, with the background and each of the instances as labels."""
+        return {"unary": unary_energies(np.stack(self.odds)), "kernels": self.kernels}
+
+
+def pose(image: NDArray[np.uint8], unaries: Sequence[Unary], lattices: Lattices | None = None) -> Problem:
+    """What is to be solved; arguments and errors as for `solve`."""
+    leader = max(unaries, key=lambda unary: unary.scale)
+    params, rect = leader.params, union([unary.rect for unary in unaries])
+    _check_joint(len(unaries), rect)
+    odds = [unary.over(rect) for unary in unaries]
+    scale = float(np.mean([unary.scale for unary in unaries]))
+    return Problem(odds, kernels(image, rect, scale, params, lattices) if params.iterations else [], params, rect)
 
 
 def solve(
@@ -46,23 +79,45 @@ def solve(
     Returns:
         A window of marginals for each instance; None where the CRF leaves no pixel of it.
     """
-    leader = max(unaries, key=lambda unary: unary.scale)
-    params, rect = leader.params, union([unary.rect for unary in unaries])
-    _check_joint(len(unaries), rect)
-    odds = [unary.over(rect) for unary in unaries]
-    scale = float(np.mean([unary.scale for unary in unaries]))
-    found = kernels(image, rect, scale, params, lattices) if params.iterations else []
+    problem = pose(image, unaries, lattices)
+    iterations = problem.params.iterations
     if len(unaries) == 1:
-        marginals = two_label_marginals(odds[0], found, params.iterations, threads=threads)[None]
-    else:
-        crf = DenseCRF(unary_energies(np.stack(odds)), found)
-        marginals = _against_rivals(crf.run(params.iterations, threads=threads).marginals)
-    windows: list[Window | None] = []
-    for marginal in marginals:
+        return windows_of(problem, two_label_marginals(problem.odds[0], problem.kernels, iterations, threads=threads))
+    return windows_of(problem, DenseCRF(**problem.crf).run(iterations, threads=threads).marginals)
+
+
+def solve_on(device: Any, problems: Sequence[Problem]) -> list[NDArray[np.float32]]:
+    """The marginals of many problems, all windows of one instance as one lattice on the device.
+
+    Returns:
+        What `windows_of` takes: float32 (h, w) of a single instance, (N + 1, h, w) of several.
+    """
+    made: dict[int, NDArray[np.float32]] = {}
+    settings: dict[int, list[int]] = {}
+    for k, problem in enumerate(problems):
+        if len(problem.odds) == 1:
+            settings.setdefault(problem.params.iterations, []).append(k)
+        else:
+            made[k] = DenseCRF(**problem.crf, device=device).run(problem.params.iterations).marginals
+    for iterations, some in settings.items():
+        odds, found = [problems[k].odds[0] for k in some], [problems[k].kernels for k in some]
+        made |= zip(some, window_marginals(odds, found, iterations, device=device), strict=True)
+    return [made[k] for k in range(len(problems))]
+
+
+def windows_of(problem: Problem, marginals: NDArray[np.float32]) -> list[Window | None]:
+    """The instances' windows of marginals; None where nothing is left of one.
+
+    Args:
+        marginals: of a single instance float32 (h, w), of several (N + 1, h, w), the background first.
+    """
+    rect, clean = problem.rect, problem.params.clean
+    found: list[Window | None] = []
+    for marginal in marginals[None] if marginals.ndim == 2 else _against_rivals(marginals):
         probabilities = np.clip(resized(marginal, rect.shape), 0, 1)
-        window = Window(without_specks(probabilities, params.clean), rect.y0, rect.x0)
-        windows.append(window if window.mask.any() else None)
-    return windows
+        window = Window(without_specks(probabilities, clean), rect.y0, rect.x0)
+        found.append(window if window.mask.any() else None)
+    return found
 
 
 def _check_joint(count: int, rect: Rect) -> None:

@@ -1,0 +1,163 @@
+"""The mask network on a torch device, many crops at a time (extra ``torch``): its ONNX file, run with torch.
+
+ONNX Runtime needs another package for a GPU, whose files overwrite those of the one for the CPU; torch is there already
+where the CRF works on a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispmask.errors import MissingExtraError, ModelError
+from crispmask.refinement.network import FORMAT
+
+try:
+    import onnx
+    import torch
+    from onnx import numpy_helper
+    from torch import Tensor
+    from torch.nn import functional as F
+except ModuleNotFoundError as error:
+    raise MissingExtraError(error.name or "torch", "torch") from None
+
+_TOGETHER = 64
+"""Crops that the network sees at a time: 256 cells wide, some 3 GB."""
+
+
+class MaskNetworkOnDevice:
+    """`MaskNetwork` on a torch device; the same log-odds up to the rounding of float32.
+
+    Args:
+        content: the ONNX file; see `MaskNetwork`.
+        device: where to work.
+
+    Raises:
+        ModelError: another file, or one with operations that are not known here, such as an int8 network's.
+    """
+
+    def __init__(self, content: bytes, device: torch.device) -> None:
+        try:
+            model = onnx.load_from_string(content)
+            facts = {entry.key: entry.value for entry in model.metadata_props}
+            if facts["format"] != json.dumps(FORMAT):
+                raise ValueError(facts["format"])
+        except Exception as error:  # protobuf's exceptions have no common base with these
+            raise ModelError(f"the mask network is not one that crispmask learn wrote: {error}") from None
+        unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATIONS))
+        if unknown:
+            raise ModelError(
+                f"the mask network has operations that run on the CPU only ({', '.join(unknown)}): leave the device "
+                "out, or export it in float16 (crispmask learn --precision float16)"
+            )
+        self._device = device
+        self._known: dict[str, Tensor] = {entry.name: _tensor(entry).to(device) for entry in model.graph.initializer}
+        self._steps: list[tuple[str, list[str], str, dict[str, Any]]] = []
+        for node in model.graph.node:
+            options = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+            if node.op_type == "Constant":
+                self._known[node.output[0]] = _tensor(options["value"]).to(device)
+            elif node.op_type == "Cast" and node.input[0] in self._known:
+                self._known[node.output[0]] = _cast(self._known[node.input[0]], **options)
+            else:
+                if node.op_type == "Resize":  # sizes are read on the CPU
+                    self._known |= {name: self._known[name].cpu() for name in node.input[2:] if name in self._known}
+                self._steps.append((node.op_type, list(node.input), node.output[0], options))
+
+    def __call__(
+        self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[NDArray[np.float32]], passes: Sequence[int]
+    ) -> list[NDArray[np.float32]]:
+        """Log-odds of the objects, float32 (S, S) each.
+
+        Args:
+            images: uint8 (S, S, 3) RGB, the crops; S may differ.
+            prompts: of each, float32 (S, S) in [0, 1].
+            passes: of each, how often the network runs; see `MaskNetwork`.
+        """
+        results: dict[int, NDArray[np.float32]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            alike.setdefault((len(image), passes[i]), []).append(i)
+        for (_, times), some in alike.items():
+            for k in range(0, len(some), _TOGETHER):
+                part = some[k : k + _TOGETHER]
+                rgb = torch.from_numpy(np.stack([images[i] for i in part])).to(self._device)
+                prompt = torch.from_numpy(np.stack([prompts[i] for i in part])).to(self._device)[:, None]
+                odds = self._run(rgb.permute(0, 3, 1, 2).float() / 255, prompt, times)
+                results |= zip(part, odds[:, 0].cpu().numpy(), strict=True)
+        return [results[i] for i in range(len(images))]
+
+    @torch.inference_mode()
+    def _run(self, rgb: Tensor, prompt: Tensor, passes: int) -> Tensor:
+        odds = prompt
+        # No TensorFloat-32: the same masks as on the CPU.
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            for _ in range(passes):
+                odds = self._once({"rgb": rgb, "prompt": prompt})
+                prompt = torch.sigmoid(odds)
+        return odds
+
+    def _once(self, given: dict[str, Tensor]) -> Tensor:
+        values = {**self._known, **given, "": None}
+        for operation, inputs, output, options in self._steps:
+            values[output] = _OPERATIONS[operation](*(values[name] for name in inputs), **options)
+        return values["odds"]
+
+
+def _tensor(entry: Any) -> Tensor:
+    return torch.from_numpy(np.array(numpy_helper.to_array(entry)))
+
+
+def _cast(x: Tensor, to: int) -> Tensor:
+    return x.to(torch.from_numpy(np.empty(0, onnx.helper.tensor_dtype_to_np_dtype(to))).dtype)
+
+
+def _conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    pads: Sequence[int] = (0, 0, 0, 0),
+    strides: Sequence[int] = (1, 1),
+    dilations: Sequence[int] = (1, 1),
+    group: int = 1,
+    **_: Any,
+) -> Tensor:
+    top, left, bottom, right = pads
+    if (top, left) == (bottom, right):
+        return F.conv2d(x, weight, bias, tuple(strides), (top, left), tuple(dilations), group)
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, tuple(strides), 0, tuple(dilations), group)
+
+
+def _resize(
+    x: Tensor, _: Any = None, scales: Tensor | None = None, sizes: Tensor | None = None, **options: Any
+) -> Tensor:
+    linear = options.get("mode", b"nearest") == b"linear"
+    if not linear or options.get("coordinate_transformation_mode", b"half_pixel") != b"half_pixel":
+        raise ModelError("the mask network resizes in a way that is not known here: leave the device out")
+    if sizes is not None:
+        target = sizes.tolist()[2:]
+    else:
+        target = [int(length * scale) for length, scale in zip(x.shape[2:], scales.tolist()[2:], strict=True)]  # type: ignore[union-attr]
+    return F.interpolate(x, size=target, mode="bilinear", align_corners=False)
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "Add": torch.add,
+    "Cast": _cast,
+    "Clip": torch.clamp,
+    "Concat": lambda *some, axis: torch.cat(some, axis),
+    "Constant": _tensor,
+    "Conv": _conv,
+    "Div": torch.div,
+    "Log": torch.log,
+    "Mul": torch.mul,
+    "Relu": torch.relu,
+    "Resize": _resize,
+    "Sigmoid": torch.sigmoid,
+    "Sub": torch.sub,
+}
