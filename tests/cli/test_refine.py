@@ -37,6 +37,14 @@ def test_a_results_file(invoke, set_of_two):
     assert len(read_results(set_of_two / "out.json")) == 2
 
 
+def test_a_device_that_is_not_there(invoke, set_of_two):
+    source, out = set_of_two / "r.json", set_of_two / "out.json"
+    result = invoke("refine", source, "-i", set_of_two, "-o", out, *FEW, "--device", "cuda:77")
+    assert result.exit_code == 1
+    assert "device 'cuda:77' cannot be used" in result.stderr
+    assert invoke("refine", source, "-i", set_of_two, "-o", out, *FEW, "--device", "cpu").exit_code == 0
+
+
 def test_options_reach_the_run(invoke, set_of_two):
     source, out = set_of_two / "r.json", set_of_two / "out.json"
     result = invoke("refine", source, "-i", set_of_two, "-o", out, *FEW, "--score", 0.7, "--threads", 1)

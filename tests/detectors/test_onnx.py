@@ -13,7 +13,7 @@ import pytest
 
 import crispmask
 from crispmask.detectors import load_detector
-from crispmask.errors import ModelError
+from crispmask.errors import ModelError, ParamsError
 
 onnx = pytest.importorskip("onnx", reason="extra torch is not installed")
 
@@ -151,3 +151,23 @@ def test_only_one_place_imports_the_runtime():
 def test_names_what_can_be_given():
     with pytest.raises(ModelError, match=r"'embedded'.*ONNX file"):
         load_detector("yolo")
+
+
+def test_onnx_runtime_without_cuda(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A GPU that is asked for and that ONNX Runtime cannot use is no reason to stop, but it is said."""
+    from crispmask.detectors.onnx import _providers
+    from crispmask.runtime import onnx_runtime
+
+    there = ["CPUExecutionProvider"]
+    monkeypatch.setattr(onnx_runtime(), "get_available_providers", lambda: there)
+    assert _providers(None) == _providers("cpu") == ["CPUExecutionProvider"]
+    assert not caplog.text
+    load_detector("embedded", device="cuda")
+    assert "pip install onnxruntime-gpu" in caplog.text
+    there.insert(0, "CUDAExecutionProvider")
+    assert _providers(None) == _providers("cuda") == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert _providers("cuda:1") == [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+    assert _providers("cpu") == ["CPUExecutionProvider"]
+    for device in ("mps", "cuda:x", "cpu:1"):
+        with pytest.raises(ParamsError, match="run on cpu or cuda"):
+            _providers(device)

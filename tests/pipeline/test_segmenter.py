@@ -101,6 +101,7 @@ def test_a_detector_that_is_named_is_loaded_once(image, blob_detector, monkeypat
         return blob_detector()
 
     monkeypatch.setattr(segmenter, "load_detector", load)
+    monkeypatch.setattr(segmenter, "device_of", lambda device, values: None)  # as if there were a GPU
     segmenter._loaded.cache_clear()
     for _ in range(3):
         assert len(crispmask.segment(image, params="fixed")) == 1

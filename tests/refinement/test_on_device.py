@@ -11,19 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="extra torch is not installed")
 onnx = pytest.importorskip("onnx", reason="extra torch is not installed")
 
-from crispmask.crf import batch, dense  # noqa: E402
 from crispmask.errors import ModelError, ParamsError  # noqa: E402
 from crispmask.instances import Instances  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.refinement import default_params, masks, refine  # noqa: E402
+from crispmask.refinement import default_params, refine  # noqa: E402
 from crispmask.refinement.network_on_device import MaskNetworkOnDevice  # noqa: E402
-
-
-@pytest.fixture
-def on_tensors(monkeypatch: pytest.MonkeyPatch, torch_device: torch.device) -> None:
-    """A device that is asked for by any name is this one, where tensors do the work."""
-    for module in (masks, batch, dense):
-        monkeypatch.setattr(module, "device_of", lambda device, values: torch_device if device else None)
 
 
 @pytest.fixture

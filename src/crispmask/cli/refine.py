@@ -14,6 +14,11 @@ from crispmask.cli.options import options_from
 from crispmask.cli.resumable import Resumable
 from crispmask.params import CRFParams
 
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Where to work: cpu, or cuda (needs torch).", show_default=False),
+]
+
 if TYPE_CHECKING:
     from crispmask.pipeline import RefineReport
 
@@ -42,6 +47,7 @@ def refine(
     gate: Gated = None,
     joint: Joint = False,
     threads: Threads = None,
+    device: Device = None,
     restart: Restart = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out results that cannot be refined, say why, and go on.")
@@ -58,7 +64,7 @@ def refine(
     """
     chosen = read_params(params, overrides, gate)
     if engine == "ray":
-        only("local", threads=threads)
+        only("local", threads=threads, device=device)
         from crispmask.pipeline import Settings
         from crispmask.pipeline.ray import refine_on_ray
 
@@ -95,6 +101,7 @@ def refine(
             settings,
             annotations=annotations,
             threads=threads,
+            device=device,
             restart=restart,
             skip_bad=skip_bad,
             on_bad=complain,

@@ -80,8 +80,8 @@ Device = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Where the detector runs: cpu, cuda, or mps (torchvision's only); by default the CPU, and for ONNX "
-        "files the GPU where ONNX Runtime has one.",
+        help="Where to work: cpu, cuda (detector and refinement; needs torch), or mps (torchvision's detectors only); "
+        "by default the CPU, and for ONNX files the GPU where ONNX Runtime has one.",
         show_default=False,
     ),
 ]
@@ -158,8 +158,10 @@ def segment(
     with waiting("Loading the detector"):
         from crispmask.detectors import load_detector
         from crispmask.pipeline import Settings, segment_folder
+        from crispmask.pipeline.segmenter import refining_on
 
         settings = Settings(chosen, score, refine, joint, classes, tiles)
+        place = refining_on(device) if refine else None
         loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
     with Resumable("image", "Looking for images") as work:
 
@@ -177,6 +179,7 @@ def segment(
             annotations=annotations,
             pictures=pictures is not False,
             threads=threads,
+            device=place,
             batch_size=batch_size,
             restart=restart,
             overwrite=overwrite,

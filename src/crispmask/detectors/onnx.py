@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from crispmask.instances import Instances
 from crispmask.params import DEFAULT_SCORE
 from crispmask.runtime import onnx_runtime
 from crispmask.structured import parse_json
+
+_log = logging.getLogger(__name__)
 
 FORMAT = "crispmask-mask-rcnn-1"
 FACTS = ("format", "names", "category_ids", "min_size", "max_size", "size_divisor")
@@ -35,14 +38,15 @@ class OnnxDetector:
         path: the file.
         name: for messages; by default the path.
         threads: for one call, at most one per processor; 0 lets ONNX Runtime decide.
-        device: ``"cpu"`` or ``"cuda"``; by default the GPU where ONNX Runtime has one.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default the GPU where ONNX Runtime has one. Where it has
+            none, ``"cuda"`` is the CPU, with a warning.
 
     Attributes:
         default_score: from the file, where it says one.
 
     Raises:
         ModelError: a missing file, or one that `crispmask train` did not export.
-        ParamsError: a device that ONNX Runtime does not have.
+        ParamsError: a device of another kind.
     """
 
     def __init__(self, path: Path, name: str | None = None, threads: int = 0, device: str | None = None) -> None:
@@ -129,13 +133,18 @@ def _facts(session: Any, path: Path) -> dict[str, Any]:
     return facts
 
 
-def _providers(device: str | None) -> list[str]:
+def _providers(device: str | None) -> list[Any]:
     """ONNX Runtime's execution providers for a device, in order of preference; by default the GPU, then the CPU."""
     cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
-    available = onnx_runtime().get_available_providers()
-    wanted = {None: [cuda, cpu], "cpu": [cpu], "cuda": [cuda, cpu]}.get(device)
-    if wanted is None:
+    kind, _, number = (device or "").partition(":")
+    if kind not in ("", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
         raise ParamsError(f"ONNX files run on cpu or cuda, not on {device!r}")
-    if device == "cuda" and cuda not in available:
-        raise ParamsError("this ONNX Runtime has no CUDA: run pip install onnxruntime-gpu, or choose the device cpu")
-    return [provider for provider in wanted if provider in available]
+    if kind == "cpu":
+        return [cpu]
+    if cuda not in onnx_runtime().get_available_providers():
+        if kind == "cuda":
+            _log.warning(
+                "The detector works on the CPU, since this ONNX Runtime has no CUDA: pip install onnxruntime-gpu"
+            )
+        return [cpu]
+    return [(cuda, {"device_id": int(number)}) if number else cuda, cpu]

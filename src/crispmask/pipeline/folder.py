@@ -16,6 +16,7 @@ from typing import Any
 from crispmask._version import __version__
 from crispmask.coco import CocoDataset, instances_to_results
 from crispmask.coco.images import other_size
+from crispmask.crf.tensors import device_of
 from crispmask.detectors.base import Detector, detect_all
 from crispmask.errors import DataError, ImageError, ParamsError
 from crispmask.files import locked
@@ -43,6 +44,7 @@ def segment_folder(
     annotations: str | Path | None = None,
     pictures: bool = True,
     threads: int | None = None,
+    device: Any = None,
     batch_size: int = 1,
     restart: bool = False,
     overwrite: bool = False,
@@ -65,6 +67,7 @@ def segment_folder(
             sorted file name, and category ids are the detector's.
         pictures: whether to write the pictures.
         threads: of the refinement; by default one per processor.
+        device: of the refinement; see `crispmask.refine`. The detector has its own.
         batch_size: images that are read, and given to a detector that can take several, at once.
         restart: drop the progress of an interrupted run.
         overwrite: remove results of another run in `output`, rather than refuse to write there.
@@ -78,14 +81,16 @@ def segment_folder(
         ImageError: sources without any image that can be read.
         DataError: an annotation file that cannot be used, or names none of the images or not one named as a source;
             results of another run in `output`, or a run that writes there now.
-        ParamsError: an interrupted run with other settings in `output`, a class that the detector does not have, or a
-            batch size or number of tiles out of range.
+        ParamsError: an interrupted run with other settings in `output`, a class that the detector does not have, a
+            batch size or number of tiles out of range, or a device that there is not.
+        MissingExtraError: a device without torch.
         ModelError: a detector that fails.
     """
     output = Path(output)
     detector, settings = (settings or Settings()).applied_to(detector)
     if batch_size < 1:
         raise ParamsError(f"batch_size must be at least 1, got {batch_size}")
+    device = device_of(device, None)
     if output.exists() and not output.is_dir():
         raise DataError(f"the output {output} is a file: name a folder")
     dataset = CocoDataset.from_file(annotations, annotations=False) if annotations else None
@@ -95,7 +100,7 @@ def segment_folder(
     categories = Categories.make(detector.categories, dataset)
     facts = run_facts(detector, annotations, sources, settings)
     with locked(output):
-        run = _Run(plan, Output(output, facts, overwrite), detector, settings, pictures, threads)
+        run = _Run(plan, Output(output, facts, overwrite), detector, settings, pictures, threads, device)
         with run.journal({"pictures": pictures, "sources": facts["sources"]}, restart) as journal:
             run.work(journal, batch_size, on_image or (lambda progress: None))
             order = sorted(journal, key=lambda name: plan.images[str(name)].image_id)
@@ -135,9 +140,17 @@ class _Run:
     """The work of a run, image by image, and what came of it until now."""
 
     def __init__(
-        self, plan: Plan, output: Output, detector: Detector, settings: Settings, pictures: bool, threads: int | None
+        self,
+        plan: Plan,
+        output: Output,
+        detector: Detector,
+        settings: Settings,
+        pictures: bool,
+        threads: int | None,
+        device: Any,
     ) -> None:
-        self.plan, self.output, self.detector, self.settings, self.threads = plan, output, detector, settings, threads
+        self.plan, self.output, self.detector, self.settings = plan, output, detector, settings
+        self.threads, self.device = threads, device
         self.pictures = picture_names(list(plan.images)) if pictures else {}
         self.failures: list[Failure] = []
         self.objects = self.resumed = 0
@@ -221,7 +234,9 @@ class _Run:
             if total > MANY:
                 tell(path, (done, total))
 
-        result = refine_found(frame.pixels, found, self.settings, threads=self.threads, on_progress=step)
+        result = refine_found(
+            frame.pixels, found, self.settings, threads=self.threads, device=self.device, on_progress=step
+        )
         picture = f"{PICTURES}/{self.pictures[name]}" if name in self.pictures else None
         self.output.begin()
         if picture is not None:

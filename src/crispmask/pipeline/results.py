@@ -24,6 +24,7 @@ from crispmask.coco import mask_to_rle, results_to_instances, write_results
 from crispmask.coco.images import read_sized
 from crispmask.coco.results import is_box_only
 from crispmask.coco.stream import open_plain
+from crispmask.crf.tensors import device_of
 from crispmask.errors import ValueRangeError
 from crispmask.files import locked
 from crispmask.instances import Instances
@@ -48,6 +49,7 @@ def refine_records(
     settings: Settings,
     *,
     threads: int | None = None,
+    device: Any = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """The results of one image with refined masks.
@@ -58,6 +60,7 @@ def refine_records(
             ``segmentation``, learned parameters make a mask.
         settings: how to refine; its score is not looked at.
         threads: by default one per processor. The result has the same bits for any number.
+        device: see `crispmask.refine`.
         on_progress: called again and again with the number of finished records; what it raises ends the work.
 
     Returns:
@@ -71,7 +74,9 @@ def refine_records(
     # The scores of some detectors leave [0, 1].
     sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
     found, flags = _instances(sound, (image.shape[0], image.shape[1]))
-    result = refine_found(image, found, settings, from_boxes=flags, threads=threads, on_progress=on_progress)
+    result = refine_found(
+        image, found, settings, from_boxes=flags, threads=threads, device=device, on_progress=on_progress
+    )
     after = result.after
     refined = [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
     return refined, result.left_alone
@@ -98,6 +103,7 @@ def refine_results(
     *,
     annotations: str | Path | None = None,
     threads: int | None = None,
+    device: Any = None,
     restart: bool = False,
     skip_bad: bool = False,
     on_bad: Callable[[str], None] | None = None,
@@ -116,6 +122,7 @@ def refine_results(
         annotations: COCO annotation file that gives the images' names by image id. By default ``images.json`` beside
             `results`, as `segment_folder` writes it, or else COCO's own naming (``000000000139.jpg``).
         threads: by default one per processor; over images, and over instances where there are fewer images.
+        device: see `crispmask.refine`.
         restart: drop the progress of an interrupted run.
         skip_bad: leave out records that cannot be refined, and go on.
         on_bad: called with a sentence for each of them.
@@ -126,8 +133,10 @@ def refine_results(
         DataError: a file that cannot be used, or another run that writes `output` now; without `skip_bad` also the
             first record that cannot be refined, before any work where reading the records and the images' headers
             shows it.
-        ParamsError: an interrupted run with other settings.
+        ParamsError: an interrupted run with other settings, or a device that there is not.
+        MissingExtraError: a device without torch.
     """
+    device = device_of(device, None)
     if threads is not None and threads < 1:
         raise ValueRangeError(f"threads must be at least 1, got {threads}")
     job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
@@ -141,7 +150,15 @@ def refine_results(
         with Journal(job.state / "journal.jsonl", job.fingerprint(), restart, usable) as journal:
             pieces = list(_pieces(plan, journal, None if job.settings.joint else PIECE))
             resumed = len(plan.numbers) - sum(map(len, pieces))
-            _work(job, plan, journal, pieces, threads or os.cpu_count() or 1, on_progress or (lambda progress: None))
+            _work(
+                job,
+                plan,
+                journal,
+                pieces,
+                threads or os.cpu_count() or 1,
+                device,
+                on_progress or (lambda progress: None),
+            )
             finished = [k for k in plan.numbers if k in journal]
             left_alone: Counter[str] = Counter()
 
@@ -162,6 +179,7 @@ def _work(
     journal: Journal,
     pieces: Sequence[list[int]],
     threads: int,
+    device: Any,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Refine the records of the pieces, and write them into the journal."""
@@ -179,7 +197,7 @@ def _work(
                 raise CancelledError
             finished[piece[0]] = count
 
-        return _refine(plan, piece, job.settings, inner, step)
+        return _refine(plan, piece, job.settings, inner, device, step)
 
     with closing(_side_by_side(refine, pieces, workers)) as working:
         try:
@@ -212,13 +230,20 @@ def _pieces(plan: RecordPlan, journal: Journal, largest: int | None) -> Iterator
 
 
 def _refine(
-    plan: RecordPlan, numbers: list[int], settings: Settings, threads: int, on_progress: Callable[[int], None]
+    plan: RecordPlan,
+    numbers: list[int],
+    settings: Settings,
+    threads: int,
+    device: Any,
+    on_progress: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     """The journal's records of some records of one image."""
     owner = plan.image_of(numbers[0])
     image = read_sized(owner.path, owner.size)
     records = [plan.record(k) for k in numbers]
-    refined, left_alone = refine_records(image, records, settings, threads=threads, on_progress=on_progress)
+    refined, left_alone = refine_records(
+        image, records, settings, threads=threads, device=device, on_progress=on_progress
+    )
     return [
         {"name": k, "stamp": owner.stamp, "left_alone": reason, "record": record}
         for k, record, reason in zip(numbers, refined, left_alone, strict=True)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.crf.tensors import device_of
 from crispmask.detectors import Classes, Detector, Selection, load_detector
 from crispmask.image import as_image, read_image
 from crispmask.instances import Instances
@@ -34,7 +36,12 @@ class ImageResult:
 
 
 def segment_image(
-    image: NDArray[np.uint8], detector: Detector, settings: Settings | None = None, *, threads: int | None = None
+    image: NDArray[np.uint8],
+    detector: Detector,
+    settings: Settings | None = None,
+    *,
+    threads: int | None = None,
+    device: Any = None,
 ) -> ImageResult:
     """Detect and refine the objects of one image.
 
@@ -43,9 +50,19 @@ def segment_image(
         detector: see `crispmask.load_detector`; or any callable from such an image to `Instances`.
         settings: by default ``Settings()``.
         threads: of the refinement; by default one per processor. The result has the same bits for any number.
+        device: of the refinement; see `crispmask.refine`.
     """
     chosen, settings = (settings or Settings()).applied_to(detector)
-    return refine_found(image, chosen(image), settings, threads=threads)
+    return refine_found(image, chosen(image), settings, threads=threads, device=device)
+
+
+def refining_on(device: Any) -> Any:
+    """Where the refinement works for a detector's device: the torch device for ``"cuda"``, else None, the CPU.
+
+    Raises:
+        MissingExtraError, ParamsError: ``"cuda"`` without torch, or a GPU that there is not.
+    """
+    return device_of(device, None) if str(device).startswith("cuda") else None
 
 
 def refine_found(
@@ -55,6 +72,7 @@ def refine_found(
     *,
     from_boxes: bool | Sequence[bool] = False,
     threads: int | None = None,
+    device: Any = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImageResult:
     """Refine the instances that were found in an image, or leave them as they are where the settings say so.
@@ -64,7 +82,7 @@ def refine_found(
         found: all of them are used, whatever their score.
         settings: how to refine.
         from_boxes: for all of them or for each, whether only its box is known; see `refinement.prompts.from_boxes`.
-        threads: as for `segment_image`.
+        threads, device: as for `segment_image`.
         on_progress: called again and again with the number of finished instances; what it raises ends the work.
     """
     if not settings.refine or not len(found):
@@ -76,6 +94,7 @@ def refine_found(
         from_boxes=from_boxes,
         threads=threads,
         joint=settings.joint,
+        device=device,
         on_progress=on_progress,
     )
     return ImageResult(found, after, tuple(d.reason if d is not None and not d.refined else "" for d in decisions))
@@ -93,7 +112,9 @@ class Segmenter:
         classes: the only classes that are wanted, by name or category id: ``["person", "dog"]``; by default all.
         tiles: N to look at N x N overlapping tiles of the image too, for small objects.
         joint: whether every pixel belongs to one instance at most.
-        device: where the detector runs: ``"cpu"``, ``"cuda"``, ``"mps"``; see `crispmask.load_detector`.
+        device: where the detector runs: ``"cpu"``, ``"cuda"``, ``"mps"``; see `crispmask.load_detector`. On ``"cuda"``
+            the mask network and the CRF work too (extra ``torch``); labels are those of the CPU but for one in some
+            thousands.
         half: whether the detector computes in half precision; torchvision's on a GPU only.
         threads: of the refinement; by default one per processor. The result has the same bits for any number.
 
@@ -124,7 +145,7 @@ class Segmenter:
     ) -> None:
         chosen = default_params() if params is None else read_params(params) if isinstance(params, str) else params
         settings = Settings(chosen, score, joint=joint, classes=classes, tiles=tiles)
-        self.threads = threads
+        self.threads, self.device = threads, refining_on(device)
         if isinstance(detector, str | Path):
             detector = load_detector(detector, threads=threads or 0, device=device, half=half)
         self.detector: Selection
@@ -145,7 +166,8 @@ class Segmenter:
             ImageError: a file that cannot be read.
             ShapeError, ValueRangeError: an array that is no such image.
         """
-        return segment_image(_pixels(image), self.detector, self.settings, threads=self.threads).after
+        pixels = _pixels(image)
+        return segment_image(pixels, self.detector, self.settings, threads=self.threads, device=self.device).after
 
     def detect(self, image: str | Path | ArrayLike) -> Instances:
         """The detector's own instances at or above the score; arguments and errors as for a call."""
@@ -157,7 +179,7 @@ class Segmenter:
         Raises:
             ShapeError: instances of another image size; otherwise as for a call.
         """
-        return refine_found(_pixels(image), found, self.settings, threads=self.threads).after
+        return refine_found(_pixels(image), found, self.settings, threads=self.threads, device=self.device).after
 
 
 def segment(
@@ -194,8 +216,8 @@ def segment(
     if isinstance(detector, str | Path):
         with _loading:  # else two threads would load it twice
             detector = _loaded(str(detector), device)
-    model = Segmenter(detector, params=params, score=score, classes=classes, tiles=tiles, joint=joint, threads=threads)
-    return model(image)
+    chosen: dict[str, Any] = {"params": params, "score": score, "classes": classes, "tiles": tiles, "joint": joint}
+    return Segmenter(detector, **chosen, device=device, threads=threads)(image)
 
 
 _loading = Lock()
