@@ -11,7 +11,7 @@ import pytest
 from crispmask import __version__
 from crispmask.errors import CrispmaskError
 
-VERBS = ["demo", "segment", "evaluate", "report", "tune", "converge", "train", "doctor"]
+VERBS = ["demo", "segment", "cutout", "evaluate", "report", "tune", "converge", "train", "doctor"]
 HEAVY = ("numpy", "numba", "torch", "onnxruntime", "supervision", "scipy", "PIL", "faster_coco_eval")
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import crispmask
 from crispmask.coco import CocoDataset, read_results, results_to_instances
 from crispmask.errors import DataError, ImageError, ModelError, ParamsError
 from crispmask.evaluation import average_precision
 from crispmask.files import checksum
 from crispmask.image import read_image
 from crispmask.params import CRFParams
-from crispmask.pipeline import Settings, segment_folder, segment_image
+from crispmask.pipeline import CutoutStyle, Settings, segment_folder, segment_image
 
 NAMES = ["a.jpg", "b.png", "d.webp", "e.png", "sub/a.jpg", "sub/deep/c.png"]
 # One iteration: these tests are about files.
@@ -350,3 +351,41 @@ def test_progress_within_an_image_with_many_objects(photos, tmp_path, blob_detec
     assert {step.path for step in within} <= set(photos.rglob("*.*"))
     assert within[-1].within[0] == within[-1].within[1] > 0
     assert contents(tmp_path / "few") == contents(tmp_path / "many")
+
+
+def test_cutouts(photos, tmp_path, blob_detector):
+    out = tmp_path / "out"
+    segment_folder([photos], out, blob_detector(), SETTINGS, pictures=False, cutouts=CutoutStyle())
+    stems = ["a", "b", "d", "e", "sub/a", "sub/deep/c"]
+    expected = [f"cutouts/{stem}/{name}.png" for stem in stems for name in ("1-person", "2-train")]
+    assert sorted(name for name in contents(out) if name.endswith(".png")) == sorted(expected)
+    entries = json.loads((out / "images.json").read_text())["images"]
+    assert [name for entry in entries for name in entry["cutouts"]] == expected
+    image = read_image(photos / "b.png")
+    with Image.open(out / "cutouts/b/1-person.png") as file:
+        picture = np.asarray(file)
+    result = segment_image(image, blob_detector(), SETTINGS)
+    assert (picture == crispmask.cutout(image, result.after[0])[0]).all()
+
+    # One picture of the image's size; the others go, and nothing else.
+    (out / "cutouts/mine.png").write_bytes(b"mine")
+    style = CutoutStyle(full_size=True, together=True)
+    segment_folder([photos], out, blob_detector(), SETTINGS, pictures=False, cutouts=style)
+    left = sorted(name for name in contents(out) if name.startswith("cutouts"))
+    assert left == sorted([*(f"cutouts/{stem}/all.png" for stem in stems), "cutouts/mine.png"])
+    with Image.open(out / "cutouts/b/all.png") as file:
+        assert (file.mode, file.size) == ("RGBA", image.shape[1::-1])
+
+
+def test_cutouts_are_no_sources_and_go_on_after_an_interruption(photos, tmp_path, blob_detector):
+    def stop(k: int) -> None:
+        if k == 4:
+            raise KeyboardInterrupt
+
+    segment_folder([photos], tmp_path / "out", blob_detector(), SETTINGS, cutouts=CutoutStyle())
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder([photos], photos, blob_detector(stop), SETTINGS, cutouts=CutoutStyle())
+    report = segment_folder([photos], photos, blob_detector(), SETTINGS, cutouts=CutoutStyle())
+    assert (report.images, report.resumed) == (6, 3)
+    once, twice = contents(tmp_path / "out"), contents(photos)
+    assert all(twice[name] == once[name] for name in once if name != "provenance.json")

@@ -19,6 +19,7 @@ from crispmask.cli.app import app as open_app
 from crispmask.cli.console import complain
 from crispmask.cli.converge import converge
 from crispmask.cli.convert import convert
+from crispmask.cli.cutout import cutout
 from crispmask.cli.demo import demo
 from crispmask.cli.doctor import doctor
 from crispmask.cli.evaluate import evaluate
@@ -74,7 +75,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, segment, refine, evaluate, report, tune, converge, convert, train, learn, open_app, doctor):
+for verb in (demo, segment, refine, cutout, evaluate, report, tune, converge, convert, train, learn, open_app, doctor):
     # Typer keeps the line breaks of a docstring's later paragraphs; without them it wraps at the terminal's width.
     prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
     app.command(help=prose, no_args_is_help=verb not in (demo, open_app, doctor))(verb)

@@ -17,7 +17,8 @@ from crispmask.cli.resumable import Resumable
 from crispmask.params import CRFParams
 
 if TYPE_CHECKING:
-    from crispmask.pipeline import Progress, SegmentReport
+    from crispmask.detectors import Detector
+    from crispmask.pipeline import Progress, SegmentReport, Settings
 
 Sources = Annotated[
     list[str],
@@ -76,6 +77,9 @@ Pictures = Annotated[
         show_default=False,
     ),
 ]
+Cutouts = Annotated[
+    bool, typer.Option("--cutouts", help="Also write each object as a PNG with a transparent background.")
+]
 Device = Annotated[
     str | None,
     typer.Option(
@@ -104,6 +108,7 @@ def segment(
     joint: Joint = False,
     annotations: Annotations = None,
     pictures: Pictures = None,
+    cutouts: Cutouts = False,
     threads: Threads = None,
     device: Device = None,
     half: Annotated[bool, typer.Option("--half", help="Half precision, for torchvision's detectors on a GPU.")] = False,
@@ -122,12 +127,13 @@ def segment(
 
     Writes results.json (refined masks) and results_before.json (the detector's own) as COCO results,
     images.json (which image id is which image), provenance.json (what made them from what), and before/after
-    pictures. A run that was interrupted continues where it stopped.
+    pictures; with --cutouts, each object alone as a PNG. A run that was interrupted continues where it stopped.
     """
     chosen = read_params(params, overrides)
     if engine == "ray":
         batch = batch_size if batch_size > 1 else None
-        only("local", threads=threads, pictures=pictures or None, device=device, half=half or None, batch_size=batch)
+        local = {"pictures": pictures or None, "cutouts": cutouts or None, "half": half or None, "batch_size": batch}
+        only("local", threads=threads, device=device, **local)
         from crispmask.pipeline import Settings
         from crispmask.pipeline.ray import segment_on_ray
 
@@ -157,12 +163,35 @@ def segment(
     ensure_weights(detector)
     with waiting("Loading the detector"):
         from crispmask.detectors import load_detector
-        from crispmask.pipeline import Settings, segment_folder
+        from crispmask.pipeline import CutoutStyle, Settings
         from crispmask.pipeline.segmenter import refining_on
 
         settings = Settings(chosen, score, refine, joint, classes, tiles)
         place = refining_on(device) if refine else None
         loaded = load_detector(detector, threads=threads or 0, device=device, half=half)
+    report, seconds = segment_locally(
+        sources,
+        output,
+        loaded,
+        settings,
+        annotations=annotations,
+        pictures=pictures is not False,
+        cutouts=CutoutStyle() if cutouts else None,
+        threads=threads,
+        device=place,
+        batch_size=batch_size,
+        restart=restart,
+        overwrite=overwrite,
+    )
+    conclude(report, seconds, output, pictures=pictures is not False, cutouts=cutouts)
+
+
+def segment_locally(
+    sources: list[str], output: str, detector: Detector, settings: Settings, **options: Any
+) -> tuple[SegmentReport, float]:
+    """`segment_folder` with a progress bar: its report, and the seconds it took."""
+    from crispmask.pipeline import segment_folder
+
     with Resumable("image", "Looking for images") as work:
 
         def show(step: Progress) -> None:
@@ -171,21 +200,8 @@ def segment(
                 doing = f"{step.path.name}: {step.within[0]} of {count(step.within[1], 'object')}"
             work.show(step, doing, settings)
 
-        report = segment_folder(
-            sources,
-            output,
-            loaded,
-            settings,
-            annotations=annotations,
-            pictures=pictures is not False,
-            threads=threads,
-            device=place,
-            batch_size=batch_size,
-            restart=restart,
-            overwrite=overwrite,
-            on_image=show,
-        )
-    conclude(report, work.seconds, output, pictures=pictures is not False)
+        report = segment_folder(sources, output, detector, settings, on_image=show, **options)
+    return report, work.seconds
 
 
 def conclude(
@@ -195,6 +211,7 @@ def conclude(
     *,
     json: bool = True,
     pictures: bool = False,
+    cutouts: bool = False,
     table: bool = False,
 ) -> None:
     """Say what was done and where it is, complain about what was not, and exit with 1 where there is such."""
@@ -212,6 +229,8 @@ def conclude(
             say(f"Masks      {folder}/results.json  (the detector's own: results_before.json)")
         if pictures:
             say(f"Pictures   {folder}/pictures")
+        if cutouts and report.objects:
+            say(f"Cut-outs   {folder}/cutouts")
         if table:
             say(f"Table      {folder}/images.parquet")
     for failure in report.failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crispmask.pipeline.cutouts import CutoutStyle
 from crispmask.pipeline.folder import segment_folder
 from crispmask.pipeline.output import write_picture
 from crispmask.pipeline.progress import Failure, Progress, RefineReport, SegmentReport
@@ -10,6 +11,7 @@ from crispmask.pipeline.segmenter import ImageResult, Segmenter, refine_found, s
 from crispmask.pipeline.settings import Settings, prepare
 
 __all__ = [
+    "CutoutStyle",
     "Failure",
     "ImageResult",
     "Progress",

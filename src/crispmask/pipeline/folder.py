@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,19 @@ from crispmask.errors import DataError, ImageError, ParamsError
 from crispmask.files import locked
 from crispmask.image import Found, Frame, describe_unread, read_frame, search_images
 from crispmask.instances import Instances
+from crispmask.pipeline.cutouts import CutoutStyle, write_cutouts
 from crispmask.pipeline.journal import Journal, readable_records, stamp
 from crispmask.pipeline.naming import named_files, picture_names, relative_names
-from crispmask.pipeline.output import JOURNAL, PICTURES, Output, Segmented, is_picture, run_facts, write_picture
+from crispmask.pipeline.output import (
+    CUTOUTS,
+    JOURNAL,
+    PICTURES,
+    Output,
+    Segmented,
+    pictures_in,
+    run_facts,
+    write_picture,
+)
 from crispmask.pipeline.plan import Categories, Plan
 from crispmask.pipeline.progress import Failure, Progress, SegmentReport, one_image
 from crispmask.pipeline.provenance import IN_FOLDER, write_provenance
@@ -48,6 +59,7 @@ def segment_folder(
     batch_size: int = 1,
     restart: bool = False,
     overwrite: bool = False,
+    cutouts: CutoutStyle | None = None,
     on_image: Callable[[Progress], None] | None = None,
 ) -> SegmentReport:
     """Segment images and write the results; continue an interrupted run with the same settings.
@@ -55,11 +67,12 @@ def segment_folder(
     Writes into `output`: ``results.json`` (refined masks) and ``results_before.json`` (the detector's), both COCO
     results; ``images.json``, a COCO annotation file without annotations that names the images of the image ids;
     ``provenance.json``, which says what made them from what; and before/after pictures under ``pictures/``, in the
-    sub-folders of their images. Nothing is written where no image can be used.
+    sub-folders of their images; with `cutouts` also each object as a PNG file with an alpha channel under
+    ``cutouts/``, a folder for each image. Nothing is written where no image can be used.
 
     Args:
         sources: files, folders and glob patterns.
-        output: folder, created where needed; images inside its ``pictures/`` are not segmented.
+        output: folder, created where needed; images inside its ``pictures/`` and ``cutouts/`` are not segmented.
         detector: see `crispmask.load_detector`.
         settings: by default ``Settings()``.
         annotations: COCO annotation file that gives the image ids by file name and the category ids by category
@@ -71,6 +84,7 @@ def segment_folder(
         batch_size: images that are read, and given to a detector that can take several, at once.
         restart: drop the progress of an interrupted run.
         overwrite: remove results of another run in `output`, rather than refuse to write there.
+        cutouts: how to cut objects out; by default none are.
         on_image: called once at the start, and after each image; in an image with more than `MANY` instances also
             after each of them.
 
@@ -100,8 +114,9 @@ def segment_folder(
     categories = Categories.make(detector.categories, dataset)
     facts = run_facts(detector, annotations, sources, settings)
     with locked(output):
-        run = _Run(plan, Output(output, facts, overwrite), detector, settings, pictures, threads, device)
-        with run.journal({"pictures": pictures, "sources": facts["sources"]}, restart) as journal:
+        run = _Run(plan, Output(output, facts, overwrite), detector, settings, pictures, threads, device, cutouts)
+        wanted = {"pictures": pictures, "cutouts": cutouts and asdict(cutouts)}
+        with run.journal({**wanted, "sources": facts["sources"]}, restart) as journal:
             run.work(journal, batch_size, on_image or (lambda progress: None))
             order = sorted(journal, key=lambda name: plan.images[str(name)].image_id)
             left_alone: Counter[str] = Counter()
@@ -113,7 +128,8 @@ def segment_folder(
                     animated.extend([record["name"]] * record["animated"])
                     image_id, (height, width) = plan.images[record["name"]].image_id, record["size"]
                     sides = record["before"], record["after"]
-                    yield Segmented(image_id, record["name"], (height, width), *sides, record["picture"])
+                    drawn = record["picture"], pictures_in({"cutouts": record.get("cutouts")})
+                    yield Segmented(image_id, record["name"], (height, width), *sides, *drawn)
 
             if journal:
                 files = run.output.finish(finished(), categories)
@@ -148,10 +164,12 @@ class _Run:
         pictures: bool,
         threads: int | None,
         device: Any,
+        cutouts: CutoutStyle | None,
     ) -> None:
         self.plan, self.output, self.detector, self.settings = plan, output, detector, settings
         self.threads, self.device = threads, device
-        self.pictures = picture_names(list(plan.images)) if pictures else {}
+        self.names = picture_names(list(plan.images))
+        self.pictures, self.cutouts = pictures, cutouts
         self.failures: list[Failure] = []
         self.objects = self.resumed = 0
 
@@ -160,14 +178,12 @@ class _Run:
         settings = {"crispmask": __version__, "detector": self.detector.checksum, **facts, **self.settings.as_dict()}
         path = self.output.folder / JOURNAL
         if restart:
-            pictures = (record.get("picture") for record in readable_records(path))
-            self.output.old_pictures.update(str(picture) for picture in pictures if is_picture(picture))
+            self.output.old_pictures.update(name for record in readable_records(path) for name in pictures_in(record))
         return Journal(path, settings, restart, self._usable)
 
     def _usable(self, record: dict[str, Any]) -> bool:
         """Whether a record of the journal is of an image as it is now; counts it, and notes its picture."""
-        if is_picture(record["picture"]):
-            self.output.old_pictures.add(record["picture"])
+        self.output.old_pictures.update(pictures_in(record))
         image = self.plan.images.get(record["name"])
         if image is None or record["stamp"] != stamp(Path(image.uri)):
             return False
@@ -237,13 +253,20 @@ class _Run:
         result = refine_found(
             frame.pixels, found, self.settings, threads=self.threads, device=self.device, on_progress=step
         )
-        picture = f"{PICTURES}/{self.pictures[name]}" if name in self.pictures else None
+        picture = f"{PICTURES}/{self.names[name]}" if self.pictures else None
         self.output.begin()
         if picture is not None:
             names, refined = self.detector.categories, self.settings.refine
             write_picture(
                 self.output.folder / picture, frame.pixels, result.before, result.after, names=names, refined=refined
             )
+        cut = []
+        if self.cutouts is not None:
+            folder = f"{CUTOUTS}/{self.names[name].removesuffix('.jpg')}"
+            files = write_cutouts(
+                self.output.folder / folder, frame.pixels, result.after, self.detector.categories, self.cutouts
+            )
+            cut = [f"{folder}/{file}" for file in files]
         self.objects += len(result.after)
         return {
             "name": name,
@@ -251,6 +274,7 @@ class _Run:
             "size": list(frame.pixels.shape[:2]),
             "animated": frame.animated,
             "picture": picture,
+            "cutouts": cut,
             "before": instances_to_results(result.before, 0),
             "after": instances_to_results(result.after, 0),
             "left_alone": [reason for reason in result.left_alone if reason],
@@ -259,9 +283,9 @@ class _Run:
 
 def _search(sources: Sequence[str | Path], output: Path) -> Found:
     """What there is to segment; what an earlier run wrote under `output` is not."""
-    own = (output / PICTURES).absolute()
+    own = [(output / name).absolute() for name in (PICTURES, CUTOUTS)]
     found = search_images(sources)
-    images = [image for image in found.images if not image.absolute().is_relative_to(own)]
+    images = [image for image in found.images if not any(map(image.absolute().is_relative_to, own))]
     if not images:
         raise ImageError(
             f"{', '.join(map(str, sources))} holds no image but the pictures of an earlier run"

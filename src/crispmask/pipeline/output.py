@@ -24,7 +24,7 @@ from crispmask.pipeline.provenance import IN_FOLDER, describe
 from crispmask.pipeline.settings import Settings
 from crispmask.structured import parse_json
 
-JOURNAL, PICTURES, TABLE = "unfinished.jsonl", "pictures", "images.parquet"
+JOURNAL, PICTURES, CUTOUTS, TABLE = "unfinished.jsonl", "pictures", "cutouts", "images.parquet"
 COCO_FILES = ("images.json", "results.json", "results_before.json")
 
 
@@ -38,6 +38,7 @@ class Segmented(NamedTuple):
         before: COCO results with the detector's category ids and masks; their image ids are not looked at.
         after: the same with refined masks.
         picture: path of its picture in the output folder, with forward slashes; None where there is none.
+        cutouts: paths of its cut-outs in the output folder, in the order of its objects.
     """
 
     image_id: int
@@ -46,6 +47,7 @@ class Segmented(NamedTuple):
     before: list[dict[str, Any]]
     after: list[dict[str, Any]]
     picture: str | None = None
+    cutouts: Sequence[str] = ()
 
 
 def write_coco(folder: Path, images: Iterable[Segmented], categories: Categories) -> list[Path]:
@@ -57,7 +59,7 @@ def write_coco(folder: Path, images: Iterable[Segmented], categories: Categories
         categories: those that the results do not have are left out.
     """
     paths = [folder / name for name in COCO_FILES]
-    entries = []
+    entries: list[dict[str, Any]] = []
     with results_writer(paths[1]) as write_after, results_writer(paths[2]) as write_before:
         for image in images:
             for write, records in ((write_before, image.before), (write_after, image.after)):
@@ -67,7 +69,11 @@ def write_coco(folder: Path, images: Iterable[Segmented], categories: Categories
                         write({**record, **ids})
             height, width = image.size
             entry = {"id": image.image_id, "file_name": image.name, "height": height, "width": width}
-            entries.append(entry if image.picture is None else {**entry, "picture": image.picture})
+            if image.picture is not None:
+                entry["picture"] = image.picture
+            if image.cutouts:
+                entry["cutouts"] = list(image.cutouts)
+            entries.append(entry)
     content = {"images": entries, "categories": categories.records, "annotations": []}
     write_text(paths[0], json.dumps(content, indent=1) + "\n")
     return paths
@@ -187,7 +193,7 @@ class Output:
 
         def noted() -> Iterable[Segmented]:
             for image in images:
-                written.add(image.picture or "")
+                written.update((image.picture or "", *image.cutouts))
                 yield image
 
         paths = write_coco(self.folder, noted(), categories)
@@ -197,7 +203,8 @@ class Output:
     def remove_partial_files(self) -> None:
         """Remove what a killed run left half-written, and nothing else: the folder may hold more than results."""
         remove_partial_files(self.folder)
-        remove_partial_files(self.folder / PICTURES, below=True)
+        for name in (PICTURES, CUTOUTS):
+            remove_partial_files(self.folder / name, below=True)
 
 
 def remove_pictures(folder: Path, names: Iterable[str] | None = None) -> None:
@@ -221,17 +228,24 @@ def remove_results(folder: Path) -> None:
 
 
 def _pictures_of(file: Path) -> set[str]:
-    """The pictures that an ``images.json`` names, all of them below `PICTURES`."""
+    """The pictures and cut-outs that an ``images.json`` names, all of them below `PICTURES` and `CUTOUTS`."""
     try:
-        return {name for image in _json(file)["images"] if is_picture(name := image.get("picture"))}
+        return {name for image in _json(file)["images"] for name in pictures_in(image)}
     except (LookupError, TypeError, AttributeError):
         return set()
 
 
-def is_picture(name: object) -> bool:
+def pictures_in(record: Mapping[str, Any]) -> list[str]:
+    """The pictures and cut-outs that a record of an image names, as it was read from a file."""
+    cutouts = record.get("cutouts")
+    names = [record.get("picture"), *(cutouts if isinstance(cutouts, list) else ())]
+    return [name for name in names if _is_picture(name)]
+
+
+def _is_picture(name: object) -> bool:
     """Whether a name that was read from a file is that of a picture in an output folder."""
     try:
-        return isinstance(name, str) and relative_parts(name)[0] == PICTURES
+        return isinstance(name, str) and relative_parts(name)[0] in (PICTURES, CUTOUTS)
     except CrispmaskError:
         return False
 
