@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.arguments import as_array, number, whole
+from crispmask.arguments import as_array, number, sequence, shown, whole
 from crispmask.errors import ShapeError, ValueRangeError
 
 Rect = tuple[int, int, int, int]
@@ -77,8 +77,11 @@ class Window:
 
         Returns:
             A new float32 array (y1 - y0, x1 - x0), zero outside the window.
+
+        Raises:
+            ShapeError, ValueRangeError: a rectangle that is not four whole numbers, or is turned around.
         """
-        y0, x0, y1, x1 = rect
+        y0, x0, y1, x1 = _rect(rect)
         laid = np.zeros((y1 - y0, x1 - x0), np.float32)
         top, left = max(y0, self.y), max(x0, self.x)
         bottom, right = min(y1, self.y + self.height), min(x1, self.x + self.width)
@@ -225,7 +228,11 @@ class Instances:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray) -> Instances:
-        """A subset, always as `Instances`: by number, slice, bool mask (N,) or integer array."""
+        """A subset, always as `Instances`: by number, slice, bool mask (N,) or integer array.
+
+        Raises:
+            IndexError: what is none of these, or beyond the last instance.
+        """
         chosen = np.atleast_1d(np.arange(len(self))[index])
         return Instances(
             self.image_size,
@@ -263,6 +270,7 @@ class Instances:
 
         A box without area says nothing about the object: its window is measured instead.
         """
+        i = self._place(i)
         x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
         width, height = x1 - x0, y1 - y0
         if width <= 0 or height <= 0:
@@ -271,12 +279,14 @@ class Instances:
 
     def probability(self, i: int) -> NDArray[np.float32]:
         """Full-size probability map of instance i: float32 (H, W), zero outside its window."""
+        i = self._place(i)
         full = np.zeros(self.image_size, np.float32)
         full[self.windows[i].slices] = self.windows[i].probabilities
         return full
 
     def mask(self, i: int) -> NDArray[np.bool_]:
         """Full-size mask of instance i: bool (H, W)."""
+        i = self._place(i)
         full = np.zeros(self.image_size, np.bool_)
         full[self.windows[i].slices] = self.windows[i].mask
         return full
@@ -293,7 +303,21 @@ class Instances:
         try:
             return replace(self, windows=tuple(windows))
         except TypeError:
-            raise ShapeError(f"windows must be Window objects, got {windows!r}") from None
+            raise ShapeError(f"windows must be Window objects, got {shown(windows)}") from None
+
+    def _place(self, i: int) -> int:
+        """The number of an instance; negative ones count from the end."""
+        return whole(i, "the number of an instance", -len(self), len(self) - 1)
+
+
+def _rect(rect: Rect) -> Rect:
+    sides = sequence(rect, "a rectangle")
+    if len(sides) != 4:
+        raise ShapeError(f"a rectangle must be y0, x0, y1, x1, got {shown(rect)}")
+    y0, x0, y1, x1 = (whole(side, "a side of a rectangle", -_FAR, _FAR) for side in sides)
+    if y0 > y1 or x0 > x1:
+        raise ShapeError(f"a rectangle must be y0, x0, y1, x1 with y0 <= y1 and x0 <= x1, got {shown(rect)}")
+    return y0, x0, y1, x1
 
 
 def tight_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -8,13 +8,12 @@ The command line, the Python API and the parameter files all take them from `CRF
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from crispmask.arguments import number
 from crispmask.errors import ParamsError
 from crispmask.structured import read_toml
 
@@ -162,34 +161,19 @@ def _checked(item: Any, value: Any) -> Any:
                 return known
         words = "true or false" if values == (False, True) else f"one of {', '.join(values)}"
         raise ParamsError(f"{name} must be {words}, got {value!r}")
-    number = check_number(name, value, limits["low"], limits["high"], whole=isinstance(item.default, int))
-    if limits["above"] and number == limits["low"]:
+    found = check_number(name, value, limits["low"], limits["high"], whole=isinstance(item.default, int))
+    if limits["above"] and found == limits["low"]:
         raise ParamsError(f"{name} must be greater than {limits['low']:g}, got {value!r}")
-    return number
+    return found
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> Any:
-    """The value as a float, or as an int where it must be `whole`.
+    """`arguments.number` of a parameter.
 
     Raises:
-        ParamsError: no number, NaN or infinity, a fraction where there must be none, or a value outside
-            [`low`, `high`].
+        ParamsError: as there.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ParamsError(f"{name} must be a number, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ParamsError(f"{name} must be a finite number, got {value!r}")
-    if whole and number != int(number):
-        raise ParamsError(f"{name} must be a whole number, got {value!r}")
-    if number < low:
-        raise ParamsError(f"{name} must be at least {low:.10g}, got {value!r}")
-    if number > high:
-        raise ParamsError(f"{name} must be at most {high:.10g}, got {value!r}")
-    return int(value) if whole else number  # type: ignore[call-overload]
+    return number(value, name, low, high, whole=whole, error=ParamsError)
 
 
 def check_limits(config: Any, limits: Mapping[str, tuple[float, float]]) -> None:

@@ -175,7 +175,7 @@ def test_refusals(sides):
     dataset, before, _ = sides
     with pytest.raises(ParamsError, match="nothing to compare"):
         compare(dataset, {})
-    with pytest.raises(ParamsError, match="negative"):
+    with pytest.raises(ParamsError, match="the number of resamples must be at least 0"):
         compare(dataset, {"a": before}, resamples=-1)
     with pytest.raises(DataError, match="no category"):
         compare(dataset, {"a": before}, category_ids=[500])

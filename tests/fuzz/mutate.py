@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from typing import Any
@@ -64,3 +65,8 @@ def nested(dice: random.Random) -> Any:
     for _ in range(dice.choice((10, 63, 64, 200))):
         value = [value]
     return value
+
+
+def text(value: Any) -> bytes:
+    """JSON."""
+    return json.dumps(value).encode()

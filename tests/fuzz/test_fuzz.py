@@ -10,18 +10,21 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))  # pytest's importlib mode does not
 
 from tests.fuzz.doors import DOORS
-from tests.fuzz.run import case, check, saved
+from tests.fuzz.run import case, check, saved, warm
 
 CORPUS = sorted(path for path in Path(__file__).with_name("corpus").iterdir() if path.name.partition("-")[0] in DOORS)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
 def test_what_was_found(path):
-    saved(path.name.partition("-")[0], path.read_bytes())
+    door = path.name.partition("-")[0]
+    warm(door)
+    saved(door, path.read_bytes())
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_some(door):
+    warm(door)
     for number in range(15):
         check(door, *case(door, f"test {door} {number}"))
 
@@ -29,5 +32,6 @@ def test_some(door):
 @pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_more(door):
+    warm(door)
     for number in range(200):
         check(door, *case(door, f"slow {door} {number}"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crispmask.arguments import as_path
 from crispmask.coco import records
 from crispmask.coco.rle import segmentation_to_mask
 from crispmask.coco.stream import JsonStream, open_stream
@@ -57,7 +58,7 @@ class CocoDataset:
         Raises:
             DataError: a file that cannot be read or breaks the format, with the record and the reason.
         """
-        path = Path(path)
+        path = as_path(path, "an annotation file", DataError)
         content = _content(path, annotations)
         if not isinstance(content, dict):
             raise DataError(f"{path} is not a COCO annotation file: it holds a {type(content).__name__}, not an object")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from crispmask.arguments import as_path
 from crispmask.coco import records as checks
 from crispmask.coco.rle import check_segmentation, mask_to_rle, segmentation_to_mask
 from crispmask.coco.stream import JsonStream, open_stream
@@ -98,7 +99,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     seen: dict[Any, int] = {}
-    with open_stream(Path(path)) as file:
+    with open_stream(as_path(path, "a results file", DataError)) as file:
         stream = JsonStream(file, str(path))
         if stream.peek() != "[":
             if stream.peek() != "{":

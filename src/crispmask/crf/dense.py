@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import sequence, whole
 from crispmask.crf import meanfield
 from crispmask.crf._checks import MAX_WEIGHT, real_numbers
 from crispmask.crf._threads import check as check_threads
@@ -97,7 +98,7 @@ class DenseCRF:
         energies = _energies(unary)
         self.shape: tuple[int, ...] = tuple(energies.shape)
         self.unary = energies.reshape(len(energies), -1)
-        self.kernels = tuple(kernels)
+        self.kernels = sequence(kernels, "kernels")
         for kernel in self.kernels:
             if not isinstance(kernel, Kernel | Gaussian):
                 raise ValueRangeError(f"kernels must be Bilateral, Gaussian or Kernel objects, got {kernel!r}")
@@ -272,9 +273,7 @@ def _penalty(compatibility: ArrayLike | None, count: int) -> NDArray[np.float32]
 
 def check_iterations(iterations: int) -> None:
     """ValueRangeError for what is not a whole number of at least 0."""
-    whole = isinstance(iterations, int | np.integer) and not isinstance(iterations, bool)
-    if not whole or iterations < 0:
-        raise ValueRangeError(f"iterations must be a whole number of at least 0, got {iterations!r}")
+    whole(iterations, "iterations", 0)
 
 
 def _prepare(kernels: Sequence[Kernel | Gaussian], threads: int) -> None:

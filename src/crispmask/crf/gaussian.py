@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import as_array
 from crispmask.crf.normalization import Normalization, factors
 from crispmask.errors import ShapeError, ValueRangeError
 
@@ -85,8 +86,8 @@ class GaussianFilter:
 def bandwidths(theta: float | tuple[float, ...], name: str, count: int = 2) -> tuple[float, ...]:
     """`count` positive finite numbers, at least two, from one or from `count`; ValueRangeError for anything else."""
     try:
-        values = np.broadcast_to(np.asarray(theta, np.float64), (count,))
-    except (TypeError, ValueError, OverflowError):
+        values = np.broadcast_to(as_array(theta, name, np.float64), (count,))
+    except (TypeError, ValueError):
         many = f" or {('two', 'three')[count - 2]}" if count > 1 else ""
         raise ValueRangeError(f"{name} must be one number{many}, got {theta!r}") from None
     if not (np.isfinite(values).all() and (values > 0).all()):

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import as_array, flag, number
 from crispmask.crf._checks import MAX_WEIGHT
 from crispmask.crf.gaussian import GaussianFilter, bandwidths
 from crispmask.crf.lattice import MAX_DIMENSION, PermutohedralLattice
@@ -17,7 +18,7 @@ from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message, Vol
 from crispmask.crf.normalization import Normalization, check
 from crispmask.crf.tensors import host, numbers, on_gpu
 from crispmask.crf.volume_filter import VolumeFilter
-from crispmask.errors import ShapeError, ValueRangeError
+from crispmask.errors import ShapeError
 
 
 class Kernel:
@@ -62,7 +63,7 @@ class Kernel:
         self._features = array.reshape(len(array), -1)
         self.weight = _weight(weight)
         self.normalization = check(normalization)
-        self.self_term = bool(self_term)
+        self.self_term = flag(self_term, "self_term")
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (d, N)."""
@@ -86,7 +87,8 @@ class Kernel:
         twin = copy(self)
         twin.__dict__.pop("_message", None)
         twin.lattice = self.lattice
-        twin.weight, twin.normalization, twin.self_term = _weight(weight), check(normalization), bool(self_term)
+        twin.weight, twin.normalization = _weight(weight), check(normalization)
+        twin.self_term = flag(self_term, "self_term")
         return twin
 
     @cached_property
@@ -148,7 +150,7 @@ class Bilateral(Kernel):
         self.theta_beta = bandwidths(theta_beta, "theta_beta", 1)[0]
         self.weight = _weight(weight)
         self.normalization = check(normalization)
-        self.self_term = bool(self_term)
+        self.self_term = flag(self_term, "self_term")
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (2 + C, H * W): column, row, channels, each divided by its bandwidth."""
@@ -188,10 +190,11 @@ class Gaussian:
         normalization: Normalization = "symmetric",
         self_term: bool = True,
     ) -> None:
-        self.theta_gamma = bandwidths(theta_gamma, "theta_gamma", 3 if np.shape(theta_gamma) == (3,) else 2)
+        count = 3 if as_array(theta_gamma, "theta_gamma").shape == (3,) else 2
+        self.theta_gamma = bandwidths(theta_gamma, "theta_gamma", count)
         self.weight = _weight(weight)
         self.normalization = check(normalization)
-        self.self_term = bool(self_term)
+        self.self_term = flag(self_term, "self_term")
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (2, H * W): column and row, divided by the bandwidth; for volumes column, row and plane."""
@@ -227,10 +230,4 @@ class Gaussian:
 
 
 def _weight(weight: float) -> float:
-    try:
-        value = float(weight)
-    except (TypeError, ValueError):
-        raise ValueRangeError(f"weight must be a number, got {weight!r}") from None
-    if not 0 <= value <= MAX_WEIGHT:
-        raise ValueRangeError(f"weight must be from 0 to {MAX_WEIGHT:.0e}, got {weight!r}")
-    return value
+    return float(number(weight, "weight", 0, MAX_WEIGHT))

@@ -16,7 +16,7 @@ _EPSILON = 1e-20
 
 def check(normalization: str) -> Normalization:
     """The given name; ValueRangeError if it is none of `Normalization`."""
-    if normalization not in get_args(Normalization):
+    if not isinstance(normalization, str) or normalization not in get_args(Normalization):
         known = ", ".join(get_args(Normalization))
         raise ValueRangeError(f"normalization must be one of {known}, got {normalization!r}")
     return normalization  # type: ignore[return-value]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crispmask.arguments import number, whole
 from crispmask.crf.tensors import host, numbers, on_gpu
 from crispmask.errors import ShapeError, ValueRangeError
 
@@ -56,11 +57,12 @@ def unary_from_labels(
         ValueRangeError: values that are not labels, a bad count or confidence.
     """
     array = host(labels)
-    if count < 2 or not 0 < confidence < 1:
-        raise ValueRangeError(f"count must be at least 2 and confidence between 0 and 1, got {count} and {confidence}")
+    count, confidence = whole(count, "count", 2), number(confidence, "confidence", 0, 1)
+    if confidence in (0, 1):
+        raise ValueRangeError(f"confidence must lie between 0 and 1, got {confidence}")
     if array.dtype.kind not in "iub" or array.size == 0:
         raise ValueRangeError(f"labels must be whole numbers, at least one, got {array.dtype} {array.shape}")
-    missing = np.zeros(array.shape, bool) if unknown is None else array == unknown
+    missing = np.zeros(array.shape, bool) if unknown is None else array == whole(unknown, "unknown", -(2**63))
     known = array[~missing]
     if known.size and (known.min() < 0 or known.max() >= count):
         raise ValueRangeError(f"labels must be from 0 to {count - 1}, found {known.min()} to {known.max()}")

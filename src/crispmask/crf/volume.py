@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
+from crispmask.arguments import as_array, flag, number
 from crispmask.crf.dense import two_label_marginals
 from crispmask.crf.gaussian import bandwidths
 from crispmask.crf.kernels import Bilateral, Gaussian, _weight
@@ -57,7 +58,7 @@ class VolumeBilateral(Bilateral):
         self.theta_beta = bandwidths(theta_beta, "theta_beta", 1)[0]
         self.weight = _weight(weight)
         self.normalization = check(normalization)
-        self.self_term = bool(self_term)
+        self.self_term = flag(self_term, "self_term")
 
 
 def refine_volume(
@@ -100,19 +101,21 @@ def refine_volume(
         ValueRangeError: numbers out of their range.
     """
     appearance = VolumeBilateral(volume, theta_alpha, theta_beta, bilateral_weight, spacing=spacing)
-    soft = np.asarray(host(mask))
+    soft = as_array(host(mask), "the mask")
     if soft.shape != appearance.shape:
         raise ShapeError(f"the mask must have the volume's shape {appearance.shape}, got {soft.shape}")
-    soft = np.asarray(soft, np.float32)
+    soft = as_array(soft, "the mask", np.float32)
     if not (np.isfinite(soft).all() and soft.min() >= 0 and soft.max() <= 1):
         raise ValueRangeError("the mask must be bool, or probabilities from 0 to 1")
-    if not 0.5 < confidence < 1 or not 0 <= smoothing < float("inf"):
+    confidence, smoothing = number(confidence, "confidence"), number(smoothing, "smoothing")
+    if not 0.5 < confidence < 1 or smoothing < 0:
         raise ValueRangeError(
             f"confidence must be above 0.5 and below 1, smoothing at least 0, got {confidence!r} and {smoothing!r}"
         )
     steps = bandwidths(spacing, "spacing", 3)
     if smoothing:
-        soft = gaussian_filter(soft, [smoothing / step for step in steps])
+        # From ten times the axis on, the Gaussian gives the axis's mean; SciPy's kernel would go on growing.
+        soft = gaussian_filter(soft, [min(smoothing / s, 10 * n) for s, n in zip(steps, soft.shape, strict=True)])
     odds = np.clip(soft, 1 - confidence, confidence)
     odds = np.log(odds / (1 - odds))
     gammas = bandwidths(theta_gamma, "theta_gamma", 3)

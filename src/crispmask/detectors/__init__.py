@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crispmask.arguments import flag, shown, whole
 from crispmask.detectors.base import Detector
 from crispmask.detectors.files import EMBEDDED_SHA256, embedded_model_path
 from crispmask.detectors.weights import NAMES
@@ -73,6 +74,10 @@ def load_detector(
 
 
 def _load_network(name_or_path: str | Path | None, threads: int, device: str | None, half: bool) -> Detector:
+    if not isinstance(name_or_path, str | Path | None):
+        raise ModelError(f"a detector is named by a text or a path, got {shown(name_or_path)}")
+    threads = whole(threads, "threads", 0, error=ParamsError)
+    half = flag(half, "half")
     name = "embedded" if name_or_path is None else str(name_or_path)
     suffix = Path(name).suffix.lower()
     if name in NAMES or suffix in (".pt", ".pth"):

@@ -136,6 +136,8 @@ def _facts(session: Any, path: Path) -> dict[str, Any]:
 def _providers(device: str | None) -> list[Any]:
     """ONNX Runtime's execution providers for a device, in order of preference; by default the GPU, then the CPU."""
     cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    if not isinstance(device, str | None):
+        raise ParamsError(f"ONNX files run on cpu or cuda, not on {device!r}")
     kind, _, number = (device or "").partition(":")
     if kind not in ("", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
         raise ParamsError(f"ONNX files run on cpu or cuda, not on {device!r}")

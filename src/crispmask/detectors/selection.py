@@ -8,9 +8,10 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.arguments import number, sequence, shown
 from crispmask.detectors.base import Detector, default_score
 from crispmask.detectors.tiles import find_in_tiles
-from crispmask.errors import ParamsError
+from crispmask.errors import ModelError, ParamsError, ValueRangeError
 from crispmask.instances import Instances
 from crispmask.params import check_number
 
@@ -38,12 +39,15 @@ class Selection:
         classes: their names where some were chosen, else None.
 
     Raises:
+        ModelError: an object that is no detector.
         ParamsError: a class that the detector does not have, a score outside [0, 1], or tiles outside 1..16.
     """
 
     def __init__(
         self, detector: Detector, *, score: float | None = None, classes: Classes | None = None, tiles: int = 1
     ) -> None:
+        if not callable(detector):
+            raise ModelError(f"a detector must be a name or a callable, got {shown(detector)}")
         self.detector = detector
         self.score = None if score is None else check_score(score)
         at_least = getattr(detector, "at_least", None)
@@ -106,9 +110,10 @@ def select(
 
 def check_score(score: float) -> float:
     """The score as a float; ParamsError where it is no number in [0, 1]."""
-    if not 0 <= score <= 1:
-        raise ParamsError(f"score must be a number in [0, 1], got {score!r}")
-    return float(score)
+    try:
+        return float(number(score, "score", 0, 1))
+    except ValueRangeError:
+        raise ParamsError(f"score must be a number in [0, 1], got {shown(score)}") from None
 
 
 def find_classes(categories: Mapping[int, str], wanted: Classes) -> dict[int, str]:
@@ -121,7 +126,7 @@ def find_classes(categories: Mapping[int, str], wanted: Classes) -> dict[int, st
     Raises:
         ParamsError: no class, or one that is not among the categories; the message names those of similar names.
     """
-    asked = wanted.split(",") if isinstance(wanted, str) else wanted
+    asked = wanted.split(",") if isinstance(wanted, str) else sequence(wanted, "classes", ParamsError)
     ids = {name.casefold(): key for key, name in categories.items()}
     chosen = {_find(str(name).strip(), ids, categories) for name in asked if str(name).strip()}
     if not chosen:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from crispmask.arguments import flag
 from crispmask.draw.change import largest_change
 from crispmask.draw.paint import INK, PAPER, Colour, blend, checked, draw_instances, labelled, outline, palette
 from crispmask.draw.reduce import reduce_image, reduce_instances
@@ -52,6 +53,7 @@ def show(
         ShapeError: masks of another size than the image, or an array that is not a mask.
         DataError: detections without masks.
     """
+    labels = labels if labels is None else flag(labels, "labels")
     photo = read_image(image) if isinstance(image, str | Path) else as_image(image)
     first = _as_instances(before)
     if after is not None:

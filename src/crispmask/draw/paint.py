@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from crispmask.arguments import shown
 from crispmask.errors import ShapeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
@@ -62,6 +63,8 @@ def draw_instances(
         ValueRangeError: an image that is not uint8.
     """
     picture = checked(image, instances).copy()
+    if not isinstance(names, Mapping | None):
+        raise ShapeError(f"names must be a dict of names by category id, got {shown(names)}")
     line = max(2.0, max(instances.image_size) / 500) if line is None else line
     colours = palette(len(instances)) if colours is None else colours
     areas = [int(window.mask.sum()) for window in instances.windows]

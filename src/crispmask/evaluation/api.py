@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from crispmask.arguments import sequence
 from crispmask.coco.dataset import CocoDataset
 from crispmask.errors import DataError
 from crispmask.evaluation.comparison import Comparison, compare
@@ -80,10 +81,13 @@ def category_ids(dataset: CocoDataset, names: Sequence[str] | None) -> list[int]
     Raises:
         DataError: a name that the data set does not have.
     """
+    if names is None:
+        return None
+    names = sequence(names, "categories", DataError)
     if not names:
         return None
     for name in names:
-        if name not in dataset.categories.values():
+        if not isinstance(name, str) or name not in dataset.categories.values():
             known = ", ".join(dataset.categories.values())
             raise DataError(f"{dataset.path} has no category {name!r}; it has {known}")
     return [key for key, name in dataset.categories.items() if name in names]

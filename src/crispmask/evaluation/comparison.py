@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.arguments import flag, whole
 from crispmask.coco.dataset import CocoDataset
 from crispmask.errors import ParamsError
 from crispmask.evaluation import bootstrap
@@ -186,8 +187,9 @@ def compare(
     """
     if not results:
         raise ParamsError("there is nothing to compare: give at least one result")
-    if resamples < 0 or seed < 0:
-        raise ParamsError("the number of resamples and the seed cannot be negative")
+    resamples = whole(resamples, "the number of resamples", 0, error=ParamsError)
+    all_categories = flag(all_categories, "all_categories")
+    seed = whole(seed, "the seed", 0, error=ParamsError)
     detected = {record["category_id"] for records in results.values() for record in records}
     if category_ids is None and not all_categories:
         category_ids = [key for key in dataset.categories if key in detected] or None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from crispmask.arguments import sequence
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.results import check_results, images_file_beside, read_results
 from crispmask.errors import DataError, ParamsError
@@ -55,8 +56,8 @@ def read_sides(
             records[name], note = ids_by_name(dataset, read_results(given), Path(given))
             notes += [f"{name} {note}"] if note else []
         else:
-            check_results(given, name)
-            records[name] = given
+            records[name] = sequence(given, name, DataError)
+            check_results(records[name], name)
     sources = {name: str(given) if isinstance(given, str | Path) else name for name, given in named.items()}
     return Sides(dataset, records, sources, tuple(notes))
 

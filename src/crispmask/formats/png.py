@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crispmask.arguments import shown
 from crispmask.coco.records import number, read_json, whole
 from crispmask.coco.results import SCORE_DIGITS
 from crispmask.errors import DataError, ImageError
@@ -75,6 +76,8 @@ def _read_indexed(path: Path, hints: Hints) -> Labels:
             parts, ids, scores, crowds = [], [], [], []
             for found in objects:
                 where = f"{index}: an object of {name}"
+                if not isinstance(found, dict):
+                    raise DataError(f"{where} must be an object of JSON, got {shown(found)}")
                 parts.append(Instances.from_masks(pixels == whole(found, "number", where, 1)))
                 ids.append(whole(found, "category_id", where, 0))
                 if ids[-1] not in categories:

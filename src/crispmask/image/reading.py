@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from crispmask.arguments import as_path
 from crispmask.errors import ImageError
 from crispmask.image.fax import FAX, is_faithful
 from crispmask.image.formats import CAMERA_RAW, how_to_read, readable_formats
@@ -76,7 +77,7 @@ def read_frame(path: str | Path) -> Frame:
     Raises:
         ImageError: as `read_image`.
     """
-    path = Path(path)
+    path = as_path(path, "an image file", ImageError)
     with _opened(path) as image:
         return _frame(path, image)
 

@@ -7,7 +7,6 @@ input. An interrupted run that is continued therefore gives the same bytes as an
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.arguments import thread_count
 from crispmask.coco import mask_to_rle, results_to_instances, write_results
 from crispmask.coco.images import read_sized
 from crispmask.coco.results import is_box_only
 from crispmask.coco.stream import open_plain
 from crispmask.crf.tensors import device_of
-from crispmask.errors import ValueRangeError
 from crispmask.files import locked
 from crispmask.instances import Instances
 from crispmask.pipeline.job import RefineJob
@@ -136,9 +135,7 @@ def refine_results(
         ParamsError: an interrupted run with other settings, or a device that there is not.
         MissingExtraError: a device without torch.
     """
-    device = device_of(device, None)
-    if threads is not None and threads < 1:
-        raise ValueRangeError(f"threads must be at least 1, got {threads}")
+    device, threads = device_of(device, None), thread_count(threads)
     job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
     with locked(job.state), open_plain(job.results) as file:
         plan = job.plan(file)
@@ -150,15 +147,7 @@ def refine_results(
         with Journal(job.state / "journal.jsonl", job.fingerprint(), restart, usable) as journal:
             pieces = list(_pieces(plan, journal, None if job.settings.joint else PIECE))
             resumed = len(plan.numbers) - sum(map(len, pieces))
-            _work(
-                job,
-                plan,
-                journal,
-                pieces,
-                threads or os.cpu_count() or 1,
-                device,
-                on_progress or (lambda progress: None),
-            )
+            _work(job, plan, journal, pieces, threads, device, on_progress or (lambda progress: None))
             finished = [k for k in plan.numbers if k in journal]
             left_alone: Counter[str] = Counter()
 

@@ -147,7 +147,7 @@ class Segmenter:
         settings = Settings(chosen, score, joint=joint, classes=classes, tiles=tiles)
         self.threads, self.device = threads, refining_on(device)
         if isinstance(detector, str | Path):
-            detector = load_detector(detector, threads=threads or 0, device=device, half=half)
+            detector = load_detector(detector, threads=0 if threads is None else threads, device=device, half=half)
         self.detector: Selection
         self.detector, self.settings = settings.applied_to(detector)
 

@@ -11,6 +11,7 @@ from crispmask.detectors import Classes, Detector, Selection, select
 from crispmask.detectors.selection import check_score
 from crispmask.instances import Instances
 from crispmask.refinement import LearnedParams, Params, default_params, explain, refine_instances
+from crispmask.refinement.masks import checked_params
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Settings:
             default what the detector was loaded with.
 
     Raises:
-        ParamsError: a score outside [0, 1].
+        ParamsError: parameters of another type, or a score outside [0, 1].
     """
 
     params: Params = field(default_factory=default_params)
@@ -38,6 +39,7 @@ class Settings:
     tiles: int | None = None
 
     def __post_init__(self) -> None:
+        checked_params(self.params)
         if self.score is not None:
             object.__setattr__(self, "score", check_score(self.score))
 

@@ -1,7 +1,8 @@
 """Unaries from labels and probabilities, and pairwise features of any dimension; NumPy only.
 
 Every function returns float32 and does not change its arguments. Where the original has assertions, an `AssertionError`
-is raised, because existing code may catch it; here also under ``python -O``.
+is raised, because existing code may catch it; here also under ``python -O``. What is no array where there must be one
+is an `AttributeError` and a number beyond double precision an `OverflowError`, as in the original.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.arguments import shown
 from crispmask.errors import ParamsError
 from crispmask.files import write_bytes, write_text
 from crispmask.params import CRFParams, check_limits
@@ -226,9 +227,12 @@ class LearnedParams:
 
 def _network(path: Path, name: str, sha256: str) -> bytes:
     file = path.parent / name
-    if Path(name).name != name or not file.is_file():
-        raise ParamsError(f"{path} needs the network {name!r} beside it: keep the two files together")
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes() if Path(name).name == name else None
+    except (OSError, ValueError):  # it is not there, or no file can have this name
+        content = None
+    if content is None:
+        raise ParamsError(f"{path} needs the network {shown(name)} beside it: keep the two files together")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ParamsError(f"{file} is damaged, or belongs to other parameters than {path}")
     return content

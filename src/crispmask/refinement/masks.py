@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.arguments import whole
+from crispmask.arguments import flag, thread_count
 from crispmask.crf import DenseCRF
 from crispmask.crf.tensors import device_of
 from crispmask.errors import ParamsError, ShapeError
@@ -125,7 +124,8 @@ def refine_instances(
     flags = [from_boxes] * len(instances) if isinstance(from_boxes, bool) else list(from_boxes)
     if isinstance(params, CRFParams) and any(flags):
         raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
-    threads, place = _count(threads), device_of(device, None)
+    threads, joint = thread_count(threads), flag(joint, "joint")
+    place = device_of(device, None)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
     present = [i for i, window in enumerate(instances.windows) if window.mask.any()]
     windows = list(instances.windows)
@@ -247,7 +247,7 @@ def explain(
             return None
         return chosen.decide(InstanceView.of(image, found, i, boxes is not None))[1]
 
-    return _map(decide, range(len(found)), _count(threads))
+    return _map(decide, range(len(found)), thread_count(threads))
 
 
 def refine_each(
@@ -313,11 +313,6 @@ def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
                 *instances.image_size, *image.shape[:2]
             )
         )
-
-
-def _count(threads: int | None) -> int:
-    """How many threads: one per processor for None."""
-    return (cpu_count() or 1) if threads is None else whole(threads, "threads", 1)
 
 
 def _map(

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from crispmask.arguments import thread_count
 from crispmask.coco.dataset import CocoDataset
 from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
 from crispmask.errors import DataError, ParamsError
@@ -154,7 +154,7 @@ class TuningTask:
             ImageError, DataError: an image that cannot be read or has another size than annotated.
         """
         evidence: dict[int, list[_Evidence]] = {}
-        with ThreadPoolExecutor(threads or cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(thread_count(threads)) as pool:
             coming = pool.map(lambda image_id: self._refine(image_id, settings), self.image_ids)
             try:
                 for image_id, found in zip(self.image_ids, coming, strict=True):

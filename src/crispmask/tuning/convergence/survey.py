@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crispmask.arguments import thread_count
 from crispmask.files import replacing
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
@@ -57,9 +57,9 @@ def survey(
         traces = trace_image(image, instances, params, iterations)
         return image, instances, traces, [Course.of(name, i, trace) for i, trace in traces.items()]
 
-    with ThreadPoolExecutor(threads or cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(thread_count(threads)) as pool:
         # Traces hold a mask per iteration: at most one image per thread waits to be written.
-        items, ahead = iter(images.items()), threads or cpu_count() or 1
+        items, ahead = iter(images.items()), thread_count(threads)
         coming = [pool.submit(follow, item) for _, item in zip(range(ahead), items, strict=False)]
         for name in images:
             image, instances, traces, found = coming.pop(0).result()
