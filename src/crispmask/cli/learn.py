@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crispmask.arguments import thread_count
 from crispmask.cli.annotated import Annotations, Images, needs_torch, pair
 from crispmask.cli.console import note, out, progress_bar, say, waiting
 from crispmask.cli.crf import Threads
@@ -49,8 +50,6 @@ def learn(
     Writes params.toml and network.onnx beside it, which crispmask segment takes as its --params, report.json and
     curves.png. A run that was interrupted goes on where it stopped.
     """
-    from os import cpu_count
-
     if results and len(results) != len(annotations):
         raise DataError(f"{len(annotations)} annotation files and {len(results)} results were given: give one for each")
     given = results or [Path("-")] * len(annotations)
@@ -81,7 +80,7 @@ def learn(
                 config,
                 device=device,
                 workers=workers,
-                threads=threads or cpu_count() or 1,
+                threads=thread_count(threads),
                 on_progress=show,
             )
         except KeyboardInterrupt:
