@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 import time
@@ -270,6 +271,24 @@ def test_a_body_without_end_is_cut_off(server, monkeypatch):
             for _ in range(100):
                 connection.sendall(chunk)
                 time.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api/box"])
+@pytest.mark.parametrize("body", [b"zz\r\n", b"2\r\n{}\r\nzz\r\n"])
+def test_a_damaged_body_is_answered_once(server, path, body):
+    """The refusal came after the answer that the body is damaged, and was a traceback in the server's log."""
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(handler)
+    try:
+        head = f"POST {path} HTTP/1.1\nContent-Type: multipart/form-data; boundary=x\nTransfer-Encoding: chunked"
+        assert raw(server, head, body)[0] == 400
+        assert raw(server, "GET /robots.txt HTTP/1.1")[0] == 200
+    finally:
+        log.removeHandler(handler)
+    assert [line for line in logged if "Exception" in line] == []
 
 
 def test_a_head_without_end_is_cut_off(server):

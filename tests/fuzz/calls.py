@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -232,8 +233,9 @@ def _drop_in(unary: Any, sxy: Any, srgb: Any, image: Any, compat: Any) -> Any:
 
 
 def _features(size: Any, labels: Any, unary: Any, features: Any, compat: Any, kernel: Any, normalization: Any) -> Any:
-    if any(isinstance(number, int | float) and number > 1e4 for number in (size, labels)):
-        raise CrispmaskError("takes as much memory as it is told")
+    with suppress(TypeError, ValueError, OverflowError):
+        if not (abs(float(size)) < 1e4 and abs(float(labels)) < 1e4):
+            raise CrispmaskError("takes as much memory as it is told")
     crf = densecrf.DenseCRF(size, labels)
     crf.setUnaryEnergy(unary)
     crf.addPairwiseEnergy(features, compat, kernel, normalization)
@@ -243,8 +245,9 @@ def _features(size: Any, labels: Any, unary: Any, features: Any, compat: Any, ke
 
 
 def _labels(labels: Any, count: Any, *rest: Any) -> Any:
-    if isinstance(count, int | float) and count > 1e4:
-        raise CrispmaskError("takes as much memory as it is told")
+    with suppress(TypeError, ValueError, OverflowError):
+        if not abs(float(count)) < 1e4:
+            raise CrispmaskError("takes as much memory as it is told")
     return utils.unary_from_labels(labels, count, *rest)
 
 

@@ -39,6 +39,10 @@ def unary_from_probabilities(probabilities: Any, *, floor: float = _PROBABILITY_
     return -(p.clip(floor, 1).log() if on_gpu(p) else np.log(p.clip(floor, 1)))
 
 
+MAX_LABELS = 1 << 16
+"""Most labels; data sets have hundreds."""
+
+
 def unary_from_labels(
     labels: ArrayLike, count: int, *, confidence: float = 0.7, unknown: int | None = None
 ) -> NDArray[np.float32]:
@@ -46,7 +50,7 @@ def unary_from_labels(
 
     Args:
         labels: int (...), from 0 to count - 1.
-        count: L, at least 2.
+        count: L, from 2 to `MAX_LABELS`.
         confidence: how sure the labels are, above 0 and below 1; 1 / L says nothing.
         unknown: the value of pixels without a label, such as 255, which get the same energy for all labels.
 
@@ -57,7 +61,7 @@ def unary_from_labels(
         ValueRangeError: values that are not labels, a bad count or confidence.
     """
     array = host(labels)
-    count, confidence = whole(count, "count", 2), number(confidence, "confidence", 0, 1)
+    count, confidence = whole(count, "count", 2, MAX_LABELS), number(confidence, "confidence", 0, 1)
     if confidence in (0, 1):
         raise ValueRangeError(f"confidence must lie between 0 and 1, got {confidence}")
     if array.dtype.kind not in "iub" or array.size == 0:
