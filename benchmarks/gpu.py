@@ -131,9 +131,7 @@ def parts(options: argparse.Namespace, size: tuple[int, int]) -> None:
         values = torch.rand(height * width, channels, device=device)
         for name, used in (("fused", fused), ("plain", plain))[1 if fused is plain else 0 :]:
             index = lattice.corners.reshape(-1).long()
-            counts = torch.bincount(index, minlength=lattice.vertices)
-            starts = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)]).to(torch.int32)
-            lattice._kernels, lattice._plan = used, used.plan(starts)
+            lattice._kernels = used
 
             def atomic(values: torch.Tensor = values, index: torch.Tensor = index) -> None:
                 spread = (lattice.weights[:, :, None] * values[:, None]).reshape(-1, values.shape[1])

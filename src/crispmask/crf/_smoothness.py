@@ -11,9 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from crispmask.crf import _tensor_kernels
 from crispmask.crf.gaussian import TRUNCATE
+
+# Up to here all shifts of an array are held at a time.
+_SMALL_RADIUS = 6
 
 
 class ExactSmoothness:
@@ -75,10 +79,19 @@ class _Convolve(torch.autograd.Function):
         back = _tensor_kernels.for_device(grad.device).convolve(grad, taps)
         if not ctx.needs_input_grad[1]:
             return back, None
-        parts = [(grad * values).sum()]
-        for t in range(1, taps.shape[1]):
-            parts.append((grad[:, t:] * values[:, :-t]).sum() + (grad[:, :-t] * values[:, t:]).sum())
-        return back, torch.stack(parts)[None]
+        return back, _correlation(grad, values, taps.shape[1] - 1)[None]
+
+
+def _correlation(a: Tensor, b: Tensor, radius: int) -> Tensor:
+    """Σ a_i b_j over the pairs that are t apart along the middle axis, of each t up to the radius: (1 + r,)."""
+    if radius <= _SMALL_RADIUS:  # all shifts in one launch
+        shifted = F.pad(b, (0, 0, radius, radius)).unfold(1, b.shape[1], 1)  # (P, 2 r + 1, Q, length)
+        sums = (a.transpose(1, 2)[:, None] * shifted).sum((0, 2, 3))
+        return torch.cat([sums[radius : radius + 1], sums[radius + 1 :] + sums[:radius].flip(0)])
+    parts = [(a * b).sum()]
+    for t in range(1, radius + 1):
+        parts.append((a[:, t:] * b[:, :-t]).sum() + (a[:, :-t] * b[:, t:]).sum())
+    return torch.stack(parts)
 
 
 def _distances(length: int, theta: Tensor) -> Tensor:

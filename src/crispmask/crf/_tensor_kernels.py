@@ -20,27 +20,19 @@ from crispmask.crf._tensor_build import neighbours, simplices
 _log = logging.getLogger(__name__)
 
 
-def plan(starts: Tensor) -> Tensor:
-    """What `splat` wants to know of the vertices.
-
-    Args:
-        starts: int32 (M + 1,), where among the entries, which are sorted by vertices, those of each begin.
-    """
-    return starts
-
-
-def splat(values: Tensor, points: Tensor, shares: Tensor, plan: Tensor) -> Tensor:
+def splat(values: Tensor, points: Tensor, shares: Tensor, starts: Tensor, owners: Tensor) -> Tensor:
     """Spread (N, C) over M vertices: (M + 1, C), the last row zero.
 
     Args:
         values: (N, C), contiguous.
         points: int32 (N * D,), vertex by vertex the points whose simplex has it.
         shares: (N * D,), their weights for it.
-        plan: of the vertices.
+        starts: int32 (M + 1,), where in `points` those of each vertex begin.
+        owners: int32 (N * D,), the vertices of these entries, in rising order.
     """
-    out = values.new_zeros(len(plan), values.shape[1])
+    out = values.new_zeros(len(starts), values.shape[1])
     if len(values):
-        out[:-1] = F.embedding_bag(points, values, plan[:-1], mode="sum", per_sample_weights=shares)
+        out[:-1] = F.embedding_bag(points, values, starts[:-1], mode="sum", per_sample_weights=shares)
     return out
 
 
@@ -79,7 +71,6 @@ def convolve(values: Tensor, taps: Tensor) -> Tensor:
 PLAIN = SimpleNamespace(
     simplices=simplices,
     neighbours=neighbours,
-    plan=plan,
     splat=splat,
     blur=blur,
     slice=slice,

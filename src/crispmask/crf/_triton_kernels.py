@@ -6,8 +6,6 @@ Triton comes with torch for CUDA and compiles each kernel on its first use (a fe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
@@ -16,41 +14,48 @@ from torch import Tensor
 from crispmask.crf._triton_build import neighbours, simplices
 from crispmask.crf._triton_launch import launch
 
-__all__ = ["blur", "convolve", "neighbours", "plan", "simplices", "slice", "splat"]
+__all__ = ["blur", "convolve", "neighbours", "simplices", "slice", "splat"]
 
 # Most channels that one program handles; more are divided over the second axis of the launch.
 _CHANNELS = 32
 # Elements of a program's tile.
-_TILE = 512
-# Entries of a vertex that one program sums at most: flat regions put tens of thousands on one vertex.
-_LONGEST = 512
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the entries are divided over programs.
-
-    Attributes:
-        vertices: M.
-        spans: int32 (M + 1 + pieces, 2), the first entry and the one behind the last of each row of `splat`'s sums:
-            the vertices, the sink, and the pieces of vertices that have more than `_LONGEST` entries, none themselves.
-        long: int32 (V, 3), such vertices, and their first piece and the one behind their last, as rows.
-    """
-
-    vertices: int
-    spans: Tensor
-    long: Tensor
+_TILE, _SMALL_TILE = 512, 256
+# Entries of a vertex from which on, on average, a warp sums each of them; below, a thread.
+_DENSE = 16
+# Entries that one program sums at most: flat regions put thousands on one vertex.
+_PIECE, _WIDE_PIECE, _SPARSE_PIECE = 512, 128, 64
 
 
 @triton.jit
-def _splat(values, points, shares, spans, out, channels, POINTS: tl.constexpr, LANES: tl.constexpr):
+def _span(row, starts, owners, vertices, PIECE: tl.constexpr):
+    """The entries of a row of sums.
+
+    Row v is vertex v, its entries up to the next multiple of PIECE; row M is empty; row M + 1 + k are the entries from
+    k * PIECE on that belong to the vertex of the first of them, unless that is its vertex's first entry.
+    """
+    first = (row - vertices - 1) * PIECE
+    further = row > vertices
+    vertex = tl.load(owners + first, mask=further, other=0)
+    vertex = tl.where(further, vertex, row)
+    begin = tl.load(starts + vertex, mask=row != vertices, other=0)
+    end = tl.load(starts + vertex + 1, mask=row != vertices, other=0)
+    start = tl.where(further, first, begin)
+    stop = tl.minimum(end, tl.where(further, first + PIECE, (begin // PIECE + 1) * PIECE))
+    return start, tl.where(further & (begin == first), start, stop)
+
+
+@triton.jit(do_not_specialize=["vertices"])
+def _splat_dense(
+    values, points, shares, starts, owners, out, vertices, channels,
+    PIECE: tl.constexpr, POINTS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0)
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
-    begin, end = tl.load(spans + 2 * row), tl.load(spans + 2 * row + 1)
+    start, stop = _span(row, starts, owners, vertices, PIECE)
     total = tl.zeros((LANES,), dtype=out.dtype.element_ty)
-    for start in range(begin, end, POINTS):
-        place = start + tl.arange(0, POINTS)
-        there = place < end
+    for k in range(start, stop, POINTS):
+        place = k + tl.arange(0, POINTS)
+        there = place < stop
         point = tl.load(points + place, mask=there, other=0).to(tl.int64)
         share = tl.load(shares + place, mask=there, other=0.0)
         inside = there[:, None] & (lane < channels)[None, :]
@@ -59,18 +64,43 @@ def _splat(values, points, shares, spans, out, channels, POINTS: tl.constexpr, L
     tl.store(out + row.to(tl.int64) * channels + lane, total, mask=lane < channels)
 
 
-@triton.jit
-def _add_pieces(sums, long, channels, PIECES: tl.constexpr, LANES: tl.constexpr):
-    own = long + 3 * tl.program_id(0)
-    vertex, begin, end = tl.load(own), tl.load(own + 1), tl.load(own + 2)
+@triton.jit(do_not_specialize=["vertices", "rows"])
+def _splat_sparse(
+    values, points, shares, starts, owners, out, vertices, rows, channels,
+    PIECE: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    lane = (tl.program_id(1) * LANES + tl.arange(0, LANES))[None, :]
+    start, stop = _span(tl.minimum(row, rows - 1), starts, owners, vertices, PIECE)
+    total = tl.zeros((ROWS, LANES), dtype=out.dtype.element_ty)
+    for k in range(tl.max(stop - start, 0)):
+        place = start + k
+        there = place < stop
+        point = tl.load(points + place, mask=there, other=0).to(tl.int64)
+        share = tl.load(shares + place, mask=there, other=0.0)
+        inside = there[:, None] & (lane < channels)
+        total += share[:, None] * tl.load(values + point[:, None] * channels + lane, mask=inside, other=0.0)
+    tl.store(out + row.to(tl.int64)[:, None] * channels + lane, total, mask=(row < rows)[:, None] & (lane < channels))
+
+
+@triton.jit(do_not_specialize=["vertices"])
+def _add_pieces(
+    sums, starts, owners, vertices, channels, PIECE: tl.constexpr, PIECES: tl.constexpr, LANES: tl.constexpr
+):
+    """The program of a vertex's second piece adds it and all further ones to the first."""
+    piece = tl.program_id(0)
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
-    total = tl.zeros((LANES,), dtype=sums.dtype.element_ty)
-    for start in range(begin, end, PIECES):
-        piece = start + tl.arange(0, PIECES)
-        inside = (piece < end)[:, None] & (lane < channels)[None, :]
-        x = tl.load(sums + piece.to(tl.int64)[:, None] * channels + lane[None, :], mask=inside, other=0.0)
-        total += tl.sum(x, 0)
-    tl.store(sums + vertex.to(tl.int64) * channels + lane, total, mask=lane < channels)
+    vertex = tl.load(owners + piece * PIECE)
+    begin, end = tl.load(starts + vertex), tl.load(starts + vertex + 1)
+    second = begin // PIECE + 1 == piece
+    own = sums + vertex.to(tl.int64) * channels + lane
+    total = tl.load(own, mask=second & (lane < channels), other=0.0)
+    for k in range(piece, tl.where(second, (end - 1) // PIECE + 1, piece), PIECES):
+        further = k + tl.arange(0, PIECES)
+        inside = (further <= (end - 1) // PIECE)[:, None] & (lane < channels)[None, :]
+        row = (vertices + 1 + further).to(tl.int64)[:, None]
+        total += tl.sum(tl.load(sums + row * channels + lane[None, :], mask=inside, other=0.0), 0)
+    tl.store(own, total, mask=second & (lane < channels))
 
 
 @triton.jit(do_not_specialize=["vertices"])
@@ -124,36 +154,26 @@ def _convolve(values, taps, out, size, length, inner, per_window, radius, INDEX:
     tl.store(out + i, total, mask=inside)
 
 
-def plan(starts: Tensor) -> Plan:
-    """See `_tensor_kernels.plan`."""
-    begins, ends = starts[:-1], starts[1:]
-    counts = ends - begins
-    long = torch.nonzero(counts > _LONGEST)[:, 0]
-    spans = torch.stack([begins, torch.where(counts > _LONGEST, begins, ends)], 1)
-    pieces = (counts[long] + _LONGEST - 1) // _LONGEST
-    last = torch.cumsum(pieces, 0)
-    of = torch.repeat_interleave(torch.arange(len(long), device=starts.device), pieces)
-    first = begins[long][of] + _LONGEST * (torch.arange(len(of), device=starts.device) - (last - pieces)[of])
-    divided = torch.stack([first, torch.minimum(first + _LONGEST, ends[long][of])], 1)
-    rows = len(starts) + torch.stack([last - pieces, last], 1)
-    return Plan(
-        len(begins),
-        torch.cat([spans, spans.new_zeros(1, 2), divided]).to(torch.int32),
-        torch.cat([long[:, None], rows], 1).to(torch.int32),
-    )
-
-
-def splat(values: Tensor, points: Tensor, shares: Tensor, plan: Plan) -> Tensor:
-    channels = values.shape[1]
-    out = values.new_empty(len(plan.spans), channels)
+def splat(values: Tensor, points: Tensor, shares: Tensor, starts: Tensor, owners: Tensor) -> Tensor:
+    channels, vertices = values.shape[1], len(starts) - 1
     lanes = _lanes(channels)
-    blocks, tile = triton.cdiv(channels, lanes), max(16, 64 // lanes)
+    dense = len(points) >= _DENSE * vertices
+    piece = (_PIECE if lanes <= 8 else _WIDE_PIECE) if dense else _SPARSE_PIECE
+    pieces, blocks = triton.cdiv(len(points), piece), triton.cdiv(channels, lanes)
+    out = values.new_empty(vertices + 1 + pieces, channels)
+    given = values, points, shares, starts, owners, out, vertices
+    if dense:
+        tile = max(32, 128 // lanes)
+        launch(_splat_dense, (len(out), blocks), *given, channels, PIECE=piece, POINTS=tile, LANES=lanes, num_warps=1)
+    else:
+        rows = max(16, _SMALL_TILE // lanes)
+        grid = (triton.cdiv(len(out), rows), blocks)
+        launch(_splat_sparse, grid, *given, len(out), channels, PIECE=piece, ROWS=rows, LANES=lanes)
     launch(
-        _splat, (len(out), blocks), values, points, shares, plan.spans, out, channels,
-        POINTS=tile, LANES=lanes, num_warps=1,
+        _add_pieces, (pieces, blocks), out, starts, owners, vertices, channels,
+        PIECE=piece, PIECES=16, LANES=lanes, num_warps=1,
     )  # fmt: skip
-    launch(_add_pieces, (len(plan.long), blocks), out, plan.long, channels, PIECES=tile, LANES=lanes, num_warps=1)
-    return out[: plan.vertices + 1]
+    return out[: vertices + 1]
 
 
 def blur(values: Tensor, around: Tensor, reverse: bool) -> Tensor:
@@ -172,7 +192,7 @@ def slice(values: Tensor, corners: Tensor, weights: Tensor, alpha: float) -> Ten
     (size, corner_count), channels = corners.shape, values.shape[1]
     out = values.new_empty(size, channels)
     lanes = _lanes(channels)
-    points = _TILE // lanes
+    points = max(8, _SMALL_TILE // lanes)
     grid = (triton.cdiv(size, points), triton.cdiv(channels, lanes))
     launch(
         _slice, grid, values, corners, weights, out, alpha, size, channels, D=corner_count, POINTS=points, LANES=lanes
@@ -186,8 +206,8 @@ def convolve(values: Tensor, taps: Tensor) -> Tensor:
     per_window = outer // max(1, len(taps))
     size, radius = values.numel(), taps.shape[1] - 1
     index = tl.int32 if size + (radius + 1) * inner + _TILE < 2**31 else tl.int64
-    grid = (triton.cdiv(size, _TILE),)
-    launch(_convolve, grid, values, taps, out, size, length, inner, per_window, radius, INDEX=index, BLOCK=_TILE)
+    grid, block = (triton.cdiv(size, _SMALL_TILE),), _SMALL_TILE
+    launch(_convolve, grid, values, taps, out, size, length, inner, per_window, radius, INDEX=index, BLOCK=block)
     return out
 
 

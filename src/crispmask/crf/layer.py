@@ -25,8 +25,8 @@ from crispmask.crf.normalization import Normalization, check
 from crispmask.params import CRFParams
 
 Engine = Literal["exact", "lattice", "auto"]
-# Points of the whole batch's largest window up to which "auto" takes the exact engine, where it is as fast.
-_EXACT_ON_CPU, _EXACT_ELSEWHERE = 256, 8192
+# Up to here "auto" takes the exact engine: points of a window on the CPU, pairs of points in the batch on a GPU.
+_EXACT_ON_CPU, _EXACT_ELSEWHERE = 256, 1 << 25
 _EPSILON = 1e-20  # as in `normalization.factors`
 _NAMES = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
 
@@ -144,7 +144,8 @@ class CRFLayer(nn.Module):
     def values(self) -> dict[str, Tensor]:
         """Bandwidths and weights by name, differentiable; without those that are left out."""
         parameters = {name: getattr(self, f"log_{name}") for name in _NAMES}
-        return {name: parameter.exp() for name, parameter in parameters.items() if parameter is not None}
+        # In float64, so that all devices round alike: a last bit decides which vertices the lattice has.
+        return {name: p.double().exp().to(p.dtype) for name, p in parameters.items() if p is not None}
 
     def extra_repr(self) -> str:
         return f"engine={self.engine}, iterations={self.iterations}, normalization={self.normalization}"
@@ -247,7 +248,9 @@ class _Message:
 
 def _exact_is_faster(unary: Tensor) -> bool:
     pixels = unary.shape[2] * unary.shape[3]
-    return pixels <= (_EXACT_ON_CPU if unary.device.type == "cpu" else _EXACT_ELSEWHERE)
+    if unary.device.type == "cpu":
+        return pixels <= _EXACT_ON_CPU
+    return len(unary) * pixels**2 <= _EXACT_ELSEWHERE
 
 
 def _logarithm(name: str, value: float | Sequence[float] | None, used: bool) -> nn.Parameter | None:

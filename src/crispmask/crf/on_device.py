@@ -20,6 +20,8 @@ AnyKernel = Kernel | Gaussian
 
 # Points that share one lattice at most: beyond, windows are solved in several lots.
 _MOST_POINTS = 1 << 24
+# Points times labels up to which updates are recorded as a graph.
+_FEW_VALUES = 1 << 21
 
 
 def placed(values: Any, device: torch.device) -> Tensor:
@@ -40,7 +42,7 @@ def infer(
     iterations: int,
     watch: Callable[[Tensor], None] | None = None,
     *,
-    graph: bool = False,
+    graph: bool | None = None,
 ) -> Tensor:
     """Marginals after `iterations` updates.
 
@@ -51,7 +53,7 @@ def infer(
         penalty: float32 (L, L) array, or None for Potts.
         iterations: at least 0.
         watch: called with the marginals (L, N) of the start and of every iteration.
-        graph: see `torch_meanfield.repeat`.
+        graph: see `torch_meanfield.repeat`; by default where it pays.
 
     Returns:
         float32 (L, N).
@@ -60,6 +62,7 @@ def infer(
     messages = [_message([kernel], windows, energies) for kernel in kernels if kernel.weight > 0]
     mu = None if penalty is None else torch.as_tensor(host(penalty)).to(energies)
     see = None if watch is None else lambda q: watch(q.T)
+    graph = _pays(energies.numel()) if graph is None else graph
     return torch_meanfield.infer(energies.T.contiguous(), messages, mu, iterations, see, graph=graph).T
 
 
@@ -69,7 +72,7 @@ def infer_windows(
     iterations: int,
     device: torch.device,
     *,
-    graph: bool = False,
+    graph: bool | None = None,
 ) -> list[Tensor]:
     """Foreground probabilities of many windows under Potts models of two labels, as one lattice on the device.
 
@@ -79,7 +82,7 @@ def infer_windows(
             lattice (of some 16 million points at most); their weights and bandwidths may differ.
         iterations: at least 0.
         device: where to work.
-        graph: see `torch_meanfield.repeat`.
+        graph: see `torch_meanfield.repeat`; by default where it pays.
 
     Returns:
         Of each window, float32 (H, W) on the device.
@@ -93,11 +96,17 @@ def infer_windows(
         stacks = zip(*(used[i] for i in lot), strict=True)
         windows = Windows(shapes, device)
         messages = [_message(stack, windows, flat) for stack in stacks] if len(flat) else []
-        q = torch_meanfield.two_labels(-flat, messages, None, iterations, graph=graph)[:, 0]
+        recorded = _pays(len(flat)) if graph is None else graph
+        q = torch_meanfield.two_labels(-flat, messages, None, iterations, graph=recorded)[:, 0]
         parts = torch.split(q, [prod(shape) for shape in shapes])
         for i, part, shape in zip(lot, parts, shapes, strict=True):
             results[i] = part.view(shape)
     return [result for result in results if result is not None]
+
+
+def _pays(values: int) -> bool:
+    """Whether launching the kernels one by one would take longer than they do."""
+    return values <= _FEW_VALUES
 
 
 def _lots(log_odds: Sequence[Any], kernels: Sequence[Sequence[AnyKernel]]) -> list[list[int]]:
@@ -142,7 +151,10 @@ def _message(kernels: Sequence[AnyKernel], windows: Windows, like: Tensor) -> Me
 
 def _each(numbers: Sequence[float], windows: Windows) -> Tensor:
     """A number of each window, for each of its points: float32 (N,)."""
-    return torch.tensor(numbers, dtype=torch.float32, device=windows.window.device)[windows.window]
+    device = windows.window.device
+    if len(numbers) == 1:
+        return torch.full((1,), numbers[0], dtype=torch.float32, device=device).expand(windows.window.shape)
+    return torch.tensor(numbers, dtype=torch.float32, device=device)[windows.window]
 
 
 def _per_axis(theta: tuple[float, ...], shape: tuple[int, ...]) -> tuple[float, ...]:

@@ -63,7 +63,7 @@ class TorchLattice:
         self.alpha = 1 / (1 + 2.0**-self.dimension)
         radices = [1] * self.dimension
         if self.size:  # refuses features that cannot be placed
-            extremes = torch.stack([features.detach().amin(0), features.detach().amax(0)], 1)
+            extremes = torch.stack(torch.aminmax(features.detach(), dim=0), 1)
             radices = _radices(extremes.to(torch.float32).cpu().numpy(), _scale(self.dimension))
         self._kernels = _tensor_kernels.for_device(features.device)
         self._number_vertices(radices, features, groups)
@@ -77,8 +77,8 @@ class TorchLattice:
             self._ranks = torch.empty(0, D, dtype=torch.int8, device=device)
             self.corners = torch.empty(0, D, dtype=torch.int32, device=device)
             self.around = torch.empty(D, 0, 2, dtype=torch.int32, device=device)
-            self._points, starts = self.corners[:, 0], torch.zeros(1, dtype=torch.int32, device=device)
-            self._plan = self._kernels.plan(starts)
+            self._points = self._owners = self.corners[:, 0]
+            self._starts = torch.zeros(1, dtype=torch.int32, device=device)
             return
         strides = _strides(radices, 1 if groups is None else int(groups.max()) + 1)
         self.weights, self._ranks, words = self._kernels.simplices(features, strides, groups)
@@ -99,8 +99,8 @@ class TorchLattice:
         # Vertex by vertex the points whose corner it is, and their weights for it.
         self._points = torch.div(order, D, rounding_mode="floor").to(torch.int32)
         self._shares = self.weights.detach().reshape(-1)[order]
-        starts = torch.cat([first, first.new_full((1,), len(ordered))]).to(torch.int32)
-        self._plan = self._kernels.plan(starts)
+        self._starts = torch.cat([first, first.new_full((1,), len(ordered))]).to(torch.int32)
+        self._owners = number
         # The key of a vertex one step along an axis is its own plus a constant.
         d = self.dimension
         word_steps = [[sum(row[:d]) - D * (row[j] if j < d else 0) for j in range(D)] for row in strides]
@@ -128,7 +128,8 @@ class TorchLattice:
     def splat(self, values: Tensor) -> Tensor:
         """Values (N, C) spread over the vertices: (M + 1, C), the last row zero."""
         self._check(values, self.size)
-        return self._kernels.splat(values.detach().contiguous(), self._points, self._shares, self._plan)
+        given = values.detach().contiguous(), self._points, self._shares, self._starts, self._owners
+        return self._kernels.splat(*given)
 
     def blur(self, values: Tensor, *, reverse: bool = False) -> Tensor:
         """Vertex values (M + 1, C), blurred with (1/2, 1, 1/2) along every axis; overwrites the input."""

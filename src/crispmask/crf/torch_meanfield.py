@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,13 +100,20 @@ class Windows:
 
     def __init__(self, shapes: Sequence[tuple[int, ...]], device: torch.device) -> None:
         self.shapes = shapes
+        self.places: list[Tensor] = []
+        if len(shapes) == 1:  # in few launches
+            (shape,) = shapes
+            self.window = torch.zeros(1, dtype=torch.int64, device=device).expand(prod(shape))
+            for axis, length in enumerate(shape):
+                along = torch.arange(length, device=device).view(-1, *(1,) * (len(shape) - 1 - axis))
+                self.places.append(along.expand(shape).reshape(-1))
+            return
         count = [prod(shape) for shape in shapes]
         sizes = torch.tensor(count, device=device)
         numbers = torch.arange(len(shapes), device=device)
         self.window = torch.repeat_interleave(numbers, sizes, output_size=sum(count))
         rest = torch.arange(sum(count), device=device) - (torch.cumsum(sizes, 0) - sizes)[self.window]
         lengths = torch.tensor(list(shapes), device=device)
-        self.places: list[Tensor] = []
         for axis in reversed(range(lengths.shape[1])):
             length = lengths[self.window, axis]
             outer = torch.div(rest, length, rounding_mode="floor")
@@ -244,10 +254,11 @@ def repeat(update: Callable[[], None], times: int, state: Tensor, watch: Watch |
         watch(state)
     if graph and state.is_cuda and times >= _WORTH_RECORDING and not watch:
         update()
-        recorded = _recorded(update, state.device)
-        for _ in range(times - 1):  # recording runs nothing
-            recorded.replay()
-        torch.cuda.current_stream(state.device).synchronize()  # the graph's memory goes with it
+        with _recording, torch.cuda.device(state.device):
+            recorded = _recorded(update)
+            for _ in range(times - 1):  # recording runs nothing
+                recorded.replay()
+            torch.cuda.current_stream().synchronize()  # the next graph takes this one's memory
         return
     for _ in range(times):
         update()
@@ -257,30 +268,17 @@ def repeat(update: Callable[[], None], times: int, state: Tensor, watch: Watch |
 
 # Updates from which on a graph is recorded.
 _WORTH_RECORDING = 4
-_MODE = "fresh"
-_POOLS: dict[torch.device, tuple[object, object]] = {}
+# One at a time in a process.
+_recording = Lock()
 
 
-def _recorded(update: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
-    """The launches of an update as a graph. `torch.cuda.graph` would give all cached memory back first."""
+def _recorded(update: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """The launches of an update. Unlike `torch.cuda.graph`, it gives no cached memory back, which would take longer."""
     recorded = torch.cuda.CUDAGraph()
-    if _MODE == "context":
-        with torch.cuda.device(device), torch.cuda.graph(recorded, capture_error_mode="thread_local"):
-            update()
-        return recorded
-    here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+    pool, _ = _pool(torch.cuda.current_device())
     aside.wait_stream(here)
-    with torch.cuda.device(device), torch.cuda.stream(aside):
-        pool = None
-        if _MODE == "kept":
-            if device not in _POOLS:
-                holder, handle = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-                holder.capture_begin(pool=handle, capture_error_mode="thread_local")
-                some = torch.zeros(1, device=device)
-                some += 1
-                holder.capture_end()
-                _POOLS[device] = (handle, (holder, some))
-            pool = _POOLS[device][0]
+    with torch.cuda.stream(aside):
         recorded.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             update()
@@ -288,6 +286,17 @@ def _recorded(update: Callable[[], None], device: torch.device) -> torch.cuda.CU
             recorded.capture_end()
     here.wait_stream(aside)
     return recorded
+
+
+@cache
+def _pool(device: int) -> tuple[Any, Any]:
+    """Memory for graphs, and a graph of nothing much that keeps it from one to the next."""
+    pool, kept = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        kept.capture_begin(pool=pool, capture_error_mode="thread_local")
+        held = torch.zeros(1, device=device)
+        kept.capture_end()
+    return pool, (kept, held)
 
 
 def _total(messages: Sequence[Message], values: Tensor) -> Tensor:
