@@ -51,6 +51,13 @@ def test_a_box_at_the_corner_of_the_image(disc):
     assert iou(found, truth[45:, 60:]) > 0.9
 
 
+def test_a_box_that_goes_far_beyond_the_image(disc):
+    """Its crop had more pixels than an image can have."""
+    image, _ = disc
+    far, near = (mask_from_box(image, (31, 16, 89, y1)).mask(0) for y1 in (1e21, 180))
+    np.testing.assert_array_equal(far, near)
+
+
 def test_the_same_bits_every_time(disc):
     image, _ = disc
     one, other = (mask_from_box(image, (31, 16, 89, 74)).windows[0].probabilities for _ in range(2))

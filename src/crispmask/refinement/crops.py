@@ -28,6 +28,16 @@ Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels, half-open."""
 
 
+def bounded(box: Box, image_size: tuple[int, int]) -> Box:
+    """A box, cut off where it goes beyond an image of (H, W) pixels by more than the image's own size.
+
+    Detectors overshoot the edge; farther out nothing changes but the numbers, which could become too large for a crop.
+    """
+    height, width = image_size
+    x0, y0, x1, y1 = box
+    return max(x0, -width), max(y0, -height), min(x1, 2 * width), min(y1, 2 * height)
+
+
 @dataclass(frozen=True)
 class Crop:
     """A square of the image; it may leave the image, whose outside is black.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crispmask.instances import Instances, Window, tight_box
 from crispmask.params import CRFParams
-from crispmask.refinement.crops import Box, Crop
+from crispmask.refinement.crops import Box, Crop, bounded
 from crispmask.refinement.unary import Unary, is_binary, log_odds, soften
 from crispmask.refinement.windows import around, resized
 
@@ -42,6 +42,9 @@ class InstanceView:
         if x1 <= x0 or y1 <= y0:
             x0, y0, x1, y1 = window.x, window.y, window.x + window.width, window.y + window.height
         return cls(image, window, (x0, y0, x1, y1), float(instances.scores[i]), from_box)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", bounded(self.box, self.image_size))
 
     @property
     def image_size(self) -> tuple[int, int]:

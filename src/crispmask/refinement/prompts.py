@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from crispmask.arguments import as_array
 from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.instances import Instances, Window
-from crispmask.refinement.crops import CORNER, INSIDE
+from crispmask.refinement.crops import CORNER, INSIDE, bounded
 
 UNKNOWN = 0.5
 """What the prompt of a scribble says where nothing is marked."""
@@ -54,7 +54,7 @@ def from_boxes(
 
 
 def _ellipse(box: list[float], image_size: tuple[int, int]) -> Window:
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = bounded((box[0], box[1], box[2], box[3]), image_size)
     left, right = max(0, math.floor(x0)), min(image_size[1], math.ceil(x1))
     top, bottom = max(0, math.floor(y0)), min(image_size[0], math.ceil(y1))
     if right - left < 1 or bottom - top < 1 or x1 - x0 < 1 or y1 - y0 < 1:
