@@ -38,6 +38,15 @@ def astronaut() -> np.ndarray:
     return data.astronaut()
 
 
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if pillow-heif were not installed."""
+    from crispmask.image import formats
+
+    others = tuple(name for name in formats.readable_formats() if name != "HEIF")
+    monkeypatch.setattr(formats, "readable_formats", lambda: others)
+
+
 # The same examples in every run, however busy the machine is.
 settings.register_profile("crispmask", deadline=None, derandomize=True)
 settings.load_profile("crispmask")
@@ -47,6 +56,8 @@ MISSING = {
     "pydensecrf": "pydensecrf2 is not installed (extra bench)",
     "cv2": "OpenCV is not installed (extra bench)",
     "pymatting": "PyMatting is not installed (extra bench)",
+    "transformers": "transformers is not installed (extra bench)",
+    "ultralytics": "Ultralytics is not installed (.ci/step peers says how)",
     "chromium": "Chromium is not installed: install the package chromium, or name the program in CHROMIUM",
     "curl": "curl is not installed",
 }

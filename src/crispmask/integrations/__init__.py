@@ -13,7 +13,8 @@ from crispmask.integrations.matterport import from_matterport
 from crispmask.integrations.mmdetection import from_mmdetection
 from crispmask.integrations.supervision import from_supervision, to_supervision
 from crispmask.integrations.torchvision import from_torchvision
-from crispmask.integrations.ultralytics import from_ultralytics
+from crispmask.integrations.transformers import from_transformers
+from crispmask.integrations.ultralytics import from_ultralytics, refine_ultralytics, to_ultralytics
 
 __all__ = [
     "COCO_CATEGORY_IDS",
@@ -23,6 +24,9 @@ __all__ = [
     "from_mmdetection",
     "from_supervision",
     "from_torchvision",
+    "from_transformers",
     "from_ultralytics",
+    "refine_ultralytics",
     "to_supervision",
+    "to_ultralytics",
 ]

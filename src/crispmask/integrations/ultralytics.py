@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from crispmask.coco.rle import segmentation_to_mask
 from crispmask.errors import ShapeError
 from crispmask.instances import MASK_THRESHOLD, Instances
 from crispmask.integrations._common import Categories, as_array, instances_of, no_masks
+from crispmask.refinement import Params, refine
 
 
 def from_ultralytics(result: Any, *, categories: Categories | None = None) -> Instances:
@@ -47,6 +49,54 @@ def from_ultralytics(result: Any, *, categories: Categories | None = None) -> In
             if len(points) >= 3:  # fewer enclose no pixel
                 mask[:] = segmentation_to_mask([points.astype(float).ravel().tolist()], height, width)
     return instances_of(masks, (height, width), boxes.xyxy, boxes.conf, boxes.cls, categories)
+
+
+def to_ultralytics(instances: Instances, result: Any) -> Any:
+    """An Ultralytics result with other masks; its boxes, classes, scores, image and names stay.
+
+    Args:
+        instances: as many as the result has boxes, in their order.
+        result: an Ultralytics ``Results``; it is not changed.
+
+    Returns:
+        A ``Results`` whose masks have the size of the image, in the number type and on the device of the old ones: with
+        it ``.plot()``, ``.save_txt()``, ``.to_json()`` and the others work as before.
+
+    Raises:
+        ShapeError: another number of instances, or another image size.
+    """
+    count = 0 if result.boxes is None else len(result.boxes)
+    size = tuple(int(side) for side in result.orig_shape)
+    if len(instances) != count or instances.image_size != size:
+        raise ShapeError(
+            f"the result has {count} objects in an image of {size[0]}x{size[1]} pixels (height x width), the instances "
+            f"are {len(instances)} in {instances.image_size[0]}x{instances.image_size[1]}"
+        )
+    made = copy(result)
+    if result.masks is not None:
+        masks, old = instances.masks(), result.masks.data
+        made.update(masks=old.new_tensor(masks) if hasattr(old, "new_tensor") else masks.astype(old.dtype))
+    return made
+
+
+def refine_ultralytics(result: Any, params: Params | None = None, **options: Any) -> Any:
+    """Refine what an Ultralytics model found: ``Results`` in, ``Results`` out.
+
+    Args:
+        result: an Ultralytics ``Results``, which holds its image, or the list of them that a model returns.
+        params, options: as for `crispmask.refine`.
+
+    Returns:
+        A new ``Results``, or a list of them.
+
+    Raises:
+        DataError: a result without masks.
+        ShapeError, ValueRangeError, ParamsError: as `crispmask.refine`.
+    """
+    if isinstance(result, list | tuple):
+        return [refine_ultralytics(one, params, **options) for one in result]
+    image = np.ascontiguousarray(result.orig_img[:, :, ::-1])  # it is BGR
+    return to_ultralytics(refine(image, from_ultralytics(result), params, **options), result)
 
 
 def _from_letterbox(masks: NDArray, height: int, width: int) -> NDArray:
