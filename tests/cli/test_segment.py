@@ -126,7 +126,7 @@ def test_nothing_found_says_what_was_looked_for(invoke, detector, tmp_path):
     )
 
 
-def test_files_that_were_not_or_not_wholly_read(invoke, detector, tmp_path):
+def test_files_that_were_not_or_not_wholly_read(invoke, detector, tmp_path, without_heif):
     photo(tmp_path / "a.png")
     for name in ("x.heic", "y.HEIC", "z.nef"):
         (tmp_path / name).touch()

@@ -102,7 +102,7 @@ def test_nothing_found_is_said(tree, source):
         find_images([])
 
 
-def test_images_that_cannot_be_read_here_are_found_too(tree):
+def test_images_that_cannot_be_read_here_are_found_too(tree, without_heif):
     for name in ("x.heic", "deep/y.HEIC", "z.dng"):
         (tree / name).write_bytes(b"x")
     found = search_images([tree])

@@ -208,6 +208,33 @@ def test_formats_that_need_another_package(tmp_path, monkeypatch):
     assert "upgrade pillow" in (formats.how_to_read(".avif") or "")
 
 
+@pytest.mark.parametrize(("orientation", "shape"), [(1, (48, 64)), (6, (64, 48))])
+def test_heic(tmp_path, orientation, shape):
+    """As a phone writes it: the picture is turned once, not twice, and its suffix is looked for in folders."""
+    pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    assert ".heic" in formats.suffixes()  # which registers its decoder
+    corner = np.zeros((48, 64, 3), np.uint8)
+    corner[:24, :32] = (250, 20, 20)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "phone.heic"
+    Image.fromarray(corner).save(path, format="HEIF", quality=95, exif=exif.tobytes())
+    image = read_image(path)
+    assert image.shape == (*shape, 3)
+    assert read_size(path) == shape
+    expected = corner if orientation == 1 else np.rot90(corner, -1)
+    assert np.abs(image.astype(int) - expected).mean() < 3
+    path.write_bytes(path.read_bytes()[:300])
+    refused(path, "damaged or cut short|not an image")
+
+
+def test_heic_of_more_than_8_bits(tmp_path):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    grey = np.full((48, 64, 3), 40000, np.uint16)
+    heif.from_bytes("RGB;16", (64, 48), grey.tobytes()).save(tmp_path / "deep.heic", quality=95)
+    assert np.abs(read_image(tmp_path / "deep.heic").astype(int) - 40000 / 257).max() <= 2
+
+
 def refused(path: Path, words: str) -> None:
     with pytest.raises(ImageError, match=words) as caught:
         read_image(path)

@@ -14,7 +14,7 @@ from crispmask.pipeline.ray.manifest import Manifest, find_images_and_urls, is_m
 from crispmask.pipeline.ray.storage import Place
 
 
-def test_photos_have_the_names_of_a_run_without_a_cluster(photos):
+def test_photos_have_the_names_of_a_run_without_a_cluster(photos, without_heif):
     (photos / "x.heic").touch()
     found, unread = find_images_and_urls([photos])
     assert unread == [photos / "x.heic"]
