@@ -12,6 +12,7 @@ from functools import cache
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.fuzz.calls import Case, Finder
 from tests.fuzz.files import IMAGE_FORMATS, altered_text, encoded
@@ -131,7 +132,6 @@ def port() -> int:
     """The port of the real server, with a detector that takes no time."""
     from crispmask.app import server
 
-    server.load_detector = lambda name: Finder()  # type: ignore[assignment,return-value]
     ready, found = threading.Event(), []
 
     def on_ready(address: str) -> None:
@@ -139,9 +139,10 @@ def port() -> int:
         ready.set()
 
     options: dict[str, Any] = {"port": 0, "max_pixels": 100_000, "max_upload": 1_000_000, "on_ready": on_ready}
-    threading.Thread(target=server.serve, kwargs=options, daemon=True).start()
-    if not ready.wait(60):
-        raise RuntimeError("the page did not start")
+    with mock.patch.object(server, "load_detector", return_value=Finder()):
+        threading.Thread(target=server.serve, kwargs=options, daemon=True).start()
+        if not ready.wait(60):
+            raise RuntimeError("the page did not start")
     return found[0]
 
 
