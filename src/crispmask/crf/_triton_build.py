@@ -5,6 +5,8 @@ Multiplications and additions are not fused (`enable_fp_fusion`), so that float3
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -100,6 +102,11 @@ def _neighbours(own, words, steps, word_steps, out, vertices, rounds, D, WORDS: 
     tl.store(out + place, tl.where(exists, there, vertices), mask=inside)
 
 
+@cache
+def _kept_scale(d: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(_scale(d)).to(device)
+
+
 def simplices(features: Tensor, strides: list[list[int]], groups: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     if features.requires_grad or features.dtype != torch.float32:
         return plain.simplices(features, strides, groups)
@@ -110,7 +117,7 @@ def simplices(features: Tensor, strides: list[list[int]], groups: Tensor | None)
     width = triton.next_power_of_2(d + 1)
     points = max(1, 1024 // width)
     launch(
-        _simplices, (triton.cdiv(size, points),), features.contiguous(), torch.from_numpy(_scale(d)).to(device),
+        _simplices, (triton.cdiv(size, points),), features.contiguous(), _kept_scale(d, device),
         torch.tensor(strides, device=device), features if groups is None else groups, weights, ranks, keys, size,
         plain.inverse(d + 1, torch.float32),
         WORDS=len(strides), D=d + 1, WIDTH=width, POINTS=points, GROUPED=groups is not None, enable_fp_fusion=False,

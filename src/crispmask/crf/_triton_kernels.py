@@ -23,7 +23,7 @@ _TILE, _SMALL_TILE = 512, 256
 # Entries of a vertex from which on, on average, a warp sums each of them; below, a thread.
 _DENSE = 16
 # Entries that one program sums at most: flat regions put thousands on one vertex.
-_PIECE, _WIDE_PIECE, _SPARSE_PIECE = 512, 128, 64
+_PIECE, _WIDE_PIECE, _SPARSE_PIECE = 512, 128, 128
 
 
 @triton.jit
@@ -103,20 +103,40 @@ def _add_pieces(
     tl.store(own, total, mask=second & (lane < channels))
 
 
-@triton.jit(do_not_specialize=["vertices"])
-def _blur(values, around, out, vertices, channels, VERTICES: tl.constexpr, LANES: tl.constexpr):
-    vertex = tl.program_id(0) * VERTICES + tl.arange(0, VERTICES)
+@triton.jit
+def _beside(values, around, vertex, there, lane, vertices, channels):
+    """The values of vertices (VERTICES, 1) and half of those of their neighbours along an axis."""
+    pair = around + 2 * vertex.to(tl.int64)
+    back = tl.load(pair, mask=there, other=0).to(tl.int64)
+    forth = tl.load(pair + 1, mask=there, other=0).to(tl.int64)
+    inside = there & (lane < channels)
+    here = tl.load(values + vertex.to(tl.int64) * channels + lane, mask=inside, other=0.0)
+    beside = tl.load(values + back * channels + lane, mask=inside, other=0.0)
+    beside += tl.load(values + forth * channels + lane, mask=inside, other=0.0)
+    return here + 0.5 * beside
+
+
+@triton.jit(do_not_specialize=["vertices", "first", "second"])
+def _blur(
+    values, around, out, vertices, first, second, channels,
+    TWO: tl.constexpr, VERTICES: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """Along an axis, or along two of them one after the other, which spares a launch."""
+    vertex = (tl.program_id(0) * VERTICES + tl.arange(0, VERTICES))[:, None]
     lane = (tl.program_id(1) * LANES + tl.arange(0, LANES))[None, :]
     there = vertex < vertices
-    back = tl.load(around + 2 * vertex.to(tl.int64), mask=there, other=0).to(tl.int64)
-    forth = tl.load(around + 2 * vertex.to(tl.int64) + 1, mask=there, other=0).to(tl.int64)
-    inside = there[:, None] & (lane < channels)
-    own = vertex.to(tl.int64)[:, None] * channels + lane
-    here = tl.load(values + own, mask=inside, other=0.0)
-    beside = tl.load(values + back[:, None] * channels + lane, mask=inside, other=0.0)
-    beside += tl.load(values + forth[:, None] * channels + lane, mask=inside, other=0.0)
-    # The row behind the last vertex is zero.
-    tl.store(out + own, here + 0.5 * beside, mask=(vertex <= vertices)[:, None] & (lane < channels))
+    along = around + 2 * first.to(tl.int64) * vertices
+    total = _beside(values, along, vertex, there, lane, vertices, channels)
+    if TWO:
+        pair = around + 2 * (second.to(tl.int64) * vertices + vertex)
+        back = tl.load(pair, mask=there, other=0)
+        forth = tl.load(pair + 1, mask=there, other=0)
+        # A neighbour that is not there is the row behind the last vertex, which is zero.
+        beside = _beside(values, along, back, there & (back < vertices), lane, vertices, channels)
+        beside += _beside(values, along, forth, there & (forth < vertices), lane, vertices, channels)
+        total += 0.5 * beside
+    place = out + vertex.to(tl.int64) * channels + lane
+    tl.store(place, total, mask=(vertex <= vertices) & (lane < channels))
 
 
 @triton.jit(do_not_specialize=["size"])
@@ -157,7 +177,8 @@ def _convolve(values, taps, out, size, length, inner, per_window, radius, INDEX:
 def splat(values: Tensor, points: Tensor, shares: Tensor, starts: Tensor, owners: Tensor) -> Tensor:
     channels, vertices = values.shape[1], len(starts) - 1
     lanes = _lanes(channels)
-    dense = len(points) >= _DENSE * vertices
+    # In float64 some versions of Triton cannot compile the other kernel.
+    dense = len(points) >= _DENSE * vertices or values.dtype == torch.float64
     piece = (_PIECE if lanes <= 8 else _WIDE_PIECE) if dense else _SPARSE_PIECE
     pieces, blocks = triton.cdiv(len(points), piece), triton.cdiv(channels, lanes)
     out = values.new_empty(vertices + 1 + pieces, channels)
@@ -178,12 +199,17 @@ def splat(values: Tensor, points: Tensor, shares: Tensor, starts: Tensor, owners
 
 def blur(values: Tensor, around: Tensor, reverse: bool) -> Tensor:
     spare = torch.empty_like(values)
-    vertices, channels = around.shape[1], values.shape[1]
+    (axes, vertices, _), channels = around.shape, values.shape[1]
     lanes = _lanes(channels)
     block = _TILE // lanes
     grid = (triton.cdiv(vertices + 1, block), triton.cdiv(channels, lanes))
-    for axis in reversed(range(len(around))) if reverse else range(len(around)):
-        launch(_blur, grid, values, around[axis], spare, vertices, channels, VERTICES=block, LANES=lanes)
+    order = list(reversed(range(axes))) if reverse else list(range(axes))
+    for k in range(0, axes, 2):
+        first, second = order[k], order[min(k + 1, axes - 1)]
+        launch(
+            _blur, grid, values, around, spare, vertices, first, second, channels,
+            TWO=k + 1 < axes, VERTICES=block, LANES=lanes,
+        )  # fmt: skip
         values, spare = spare, values
     return values
 

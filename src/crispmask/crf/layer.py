@@ -26,7 +26,7 @@ from crispmask.params import CRFParams
 
 Engine = Literal["exact", "lattice", "auto"]
 # Up to here "auto" takes the exact engine: points of a window on the CPU, pairs of points in the batch on a GPU.
-_EXACT_ON_CPU, _EXACT_ELSEWHERE = 256, 1 << 25
+_EXACT_ON_CPU, _EXACT_ELSEWHERE = 256, 1 << 26
 _EPSILON = 1e-20  # as in `normalization.factors`
 _NAMES = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
 

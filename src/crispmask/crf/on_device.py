@@ -139,7 +139,7 @@ def _message(kernels: Sequence[AnyKernel], windows: Windows, like: Tensor) -> Me
     weight = _each([kernel.weight for kernel in kernels], windows)[:, None]
     if isinstance(first, Gaussian):
         shape = windows.shapes[0]
-        thetas = torch.tensor([_per_axis(kernel.theta_gamma, shape) for kernel in kernels])  # type: ignore[union-attr]
+        thetas = [_per_axis(kernel.theta_gamma, shape) for kernel in kernels]  # type: ignore[union-attr]
         gaussian = GridGaussian(windows, thetas, like)
         ones = torch.ones_like(weight)
         return torch_meanfield.message(gaussian.filter, lambda: ones, weight, first.normalization, first.self_term)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from threading import Lock
 from typing import Any
@@ -126,18 +126,23 @@ class GridGaussian:
 
     Args:
         windows: their grids.
-        thetas: (windows, axes), standard deviations in steps of the grid.
+        thetas: of each window, of each axis the standard deviation in steps of the grid.
         like: a tensor of the dtype and on the device to work on.
     """
 
-    def __init__(self, windows: Windows, thetas: Tensor, like: Tensor) -> None:
+    def __init__(self, windows: Windows, thetas: Sequence[Sequence[float]], like: Tensor) -> None:
         shapes = windows.shapes
         axes = len(shapes[0])
         self._shape = tuple(max(shape[a] for shape in shapes) for a in range(axes))
         self._windows = len(shapes)
-        thetas = thetas.double().cpu()
-        equal = bool((thetas == thetas[:1]).all())
-        self._taps = [_taps(thetas[:1, a] if equal else thetas[:, a], self._shape[a]).to(like) for a in range(axes)]
+        places = [sorted(set(column)) for column in zip(*thetas, strict=True)]
+        equal = all(len(some) == 1 for some in places)
+        self._taps = [
+            _kept_taps(places[a][0], self._shape[a], like.device, like.dtype)
+            if equal
+            else _taps([theta[a] for theta in thetas], self._shape[a]).to(like)
+            for a in range(axes)
+        ]
         self._places = None if all(s == self._shape for s in shapes) else _boxed(windows, self._shape)
         self._kernels = _tensor_kernels.for_device(like.device)
 
@@ -158,8 +163,15 @@ class GridGaussian:
         return grid if self._places is None else grid.index_select(0, self._places)
 
 
-def _taps(thetas: Tensor, length: int) -> Tensor:
-    """Weights at distances 0, 1, .. of each theta, zero beyond four of its own: (B, 1 + radius)."""
+@lru_cache(maxsize=64)
+def _kept_taps(theta: float, length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The weights of one bandwidth, which are few, where they are needed."""
+    return _taps([theta], length).to(device, dtype)
+
+
+def _taps(bandwidths: Sequence[float], length: int) -> Tensor:
+    """Weights at distances 0, 1, .. of each bandwidth, zero beyond four of its own: float64 (B, 1 + radius)."""
+    thetas = torch.tensor(bandwidths, dtype=torch.float64)
     radii = torch.ceil(TRUNCATE * thetas).clamp(max=length - 1)
     distance = torch.arange(int(radii.max()) + 1, dtype=torch.float64)
     taps = torch.exp(-0.5 * (distance / thetas[:, None]) ** 2)
@@ -232,13 +244,13 @@ def two_labels(
     """
     (m00, m01), (m10, m11) = ((0.0, 1.0), (1.0, 0.0)) if penalty is None else penalty.tolist()
     a, b = m10 - m00, m11 - m01 - m10 + m00
-    constant = difference
+    constant = -difference
+    state = torch.sigmoid(constant)
     if a + b / 2 != 0 and messages:
-        constant = difference + (a + b / 2) * _total(messages, torch.ones_like(difference))
-    state = torch.sigmoid(-difference)
+        constant = constant - (a + b / 2) * _total(messages, torch.ones_like(difference))
 
     def update() -> None:
-        torch.sigmoid(-constant - b * _total(messages, state - 0.5), out=state)
+        torch.sigmoid(torch.sub(constant, _total(messages, state - 0.5), alpha=b), out=state)
 
     repeat(update, iterations if messages else 0, state, watch, graph)
     return state

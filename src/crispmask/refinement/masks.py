@@ -27,6 +27,7 @@ from crispmask.refinement.unary import Unary, unary_energies
 from crispmask.refinement.windows import overlapping
 
 _TOGETHER = 256
+_THREADS_BESIDE_A_GPU = 2
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -126,6 +127,8 @@ def refine_instances(
         raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
     threads, joint = thread_count(threads), flag(joint, "joint")
     place = device_of(device, None)
+    if place is not None:  # what is left for threads is short, and they wait for one another
+        threads = min(threads, _THREADS_BESIDE_A_GPU)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
     present = [i for i, window in enumerate(instances.windows) if window.mask.any()]
     windows = list(instances.windows)

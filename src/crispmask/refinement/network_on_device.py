@@ -40,10 +40,7 @@ class MaskNetworkOnDevice:
         ModelError: another file, or one with operations that are not known here, such as an int8 network's.
     """
 
-    def __init__(
-        self, content: bytes, device: torch.device, *, last: bool = True, tf32: bool = False, half: bool = False
-    ) -> None:
-        self._last, self._tf32 = last, tf32
+    def __init__(self, content: bytes, device: torch.device) -> None:
         try:
             model = onnx.load_from_string(content)
             facts = {entry.key: entry.value for entry in model.metadata_props}
@@ -71,10 +68,9 @@ class MaskNetworkOnDevice:
                     self._known |= {name: self._known[name].cpu() for name in node.input[2:] if name in self._known}
                 if node.op_type == "Conv":
                     for name in node.input[1:]:
-                        value = self._known[name]
-                        value = value.half() if half else value
-                        last_ = last and value.ndim == 4
-                        self._known[name] = value.contiguous(memory_format=torch.channels_last) if last_ else value
+                        weight = self._known[name]
+                        layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
+                        self._known[name] = weight.contiguous(memory_format=layout)
                 self._steps.append((node.op_type, list(node.input), node.output[0], options))
 
     def __call__(
@@ -96,8 +92,7 @@ class MaskNetworkOnDevice:
                 part = some[k : k + _TOGETHER]
                 rgb = torch.from_numpy(np.stack([images[i] for i in part])).to(self._device)
                 prompt = torch.from_numpy(np.stack([prompts[i] for i in part])).to(self._device)[:, None]
-                rgb = rgb.permute(0, 3, 1, 2)
-                odds = self._run((rgb if self._last else rgb.contiguous()).float() / 255, prompt, times)
+                odds = self._run(rgb.permute(0, 3, 1, 2).float() / 255, prompt, times)
                 results |= zip(part, odds[:, 0].cpu().numpy(), strict=True)
         return [results[i] for i in range(len(images))]
 
@@ -105,9 +100,9 @@ class MaskNetworkOnDevice:
     def _run(self, rgb: Tensor, prompt: Tensor, passes: int) -> Tensor:
         odds = prompt
         # No TensorFloat-32: the same masks as on the CPU.
-        with torch.backends.cudnn.flags(allow_tf32=self._tf32):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             for _ in range(passes):
-                odds = self._once({"rgb": rgb, "prompt": prompt}).float()
+                odds = self._once({"rgb": rgb, "prompt": prompt})
                 prompt = torch.sigmoid(odds)
         return odds
 
@@ -137,7 +132,6 @@ def _conv(
     group: int = 1,
     **_: Any,
 ) -> Tensor:
-    x = x.to(weight.dtype)
     top, left, bottom, right = pads
     if (top, left) == (bottom, right):
         return F.conv2d(x, weight, bias, tuple(strides), (top, left), tuple(dilations), group)
