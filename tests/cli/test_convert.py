@@ -51,7 +51,7 @@ def test_polygons(invoke, truth, tmp_path):
     ("arguments", "reason"),
     [
         (["{gt}", "{out}/y"], "add --to FORMAT"),
-        (["{gt}", "{out}/y", "--to", "voc"], "unknown format 'voc': there are coco, results, yolo, labelme, png"),
+        (["{gt}", "{out}/y", "--to", "voc"], "unknown format 'voc': there are coco, results, yolo, labelme, cvat, png"),
         (["{gt}", "{gt}"], "is also the input"),
         (["{out}/gone", "{out}/o.json"], "No such file or directory"),
         (["{gt}", "{out}/o.json", "--tolerance", "-1"], "tolerance must be a number of pixels"),

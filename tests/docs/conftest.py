@@ -104,6 +104,7 @@ def prepared(tmp_path_factory, detect) -> Path:
     for name in PHOTO_FOLDERS[1:]:
         shutil.copytree(photos, folder / name)
     convert(folder / "instances.json", folder / "runs/segment/predict", to="yolo")
+    convert(folder / "instances.json", folder / "annotations.xml", to="cvat")
     shutil.copy(sample_images()[0], folder / "photo.jpg")
     Image.new("L", (512, 512), 255).save(folder / "mask.png")
     shutil.copy(Path(crispmask.__file__).parent / "detectors/embedded/model.onnx", folder / "model.onnx")

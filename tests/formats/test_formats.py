@@ -18,7 +18,7 @@ from crispmask.formats.png import voc_palette
 
 from .conftest import masks_by_name
 
-LOSSLESS = ["coco", "results", "yolo", "labelme", "png"]
+LOSSLESS = ["coco", "results", "yolo", "labelme", "cvat", "png"]
 
 
 def there_and_back(truth: Path, images: Path, name: str, style: Style | None = None, hints: bool = False):
@@ -76,6 +76,10 @@ def test_what_cannot_be_kept_is_said(truth, images, tricky_masks):
         "empty masks left out: YOLO has no line for them": 1,
     }
     assert told["labelme"] == {"empty masks left out: LabelMe has no shape for them": 1}
+    assert told["cvat"] == {
+        "crowd regions left out: CVAT has none": 1,
+        "empty masks left out: CVAT has no shape for them": 1,
+    }
     assert set(told["png"]) == {"pixels of overlapping objects, given to one of them"}
     back = CocoDataset.from_file(truth.parent / "coco" / "out.json")
     assert [(a["iscrowd"], a.get("score", 1)) for a in back.annotations[10]] == [(0, 1), (1, 1), (0, 0.25)]

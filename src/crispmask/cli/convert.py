@@ -10,7 +10,7 @@ import typer
 from crispmask.cli.console import count, note, say, waiting
 from crispmask.errors import DataError, ParamsError
 
-FORMATS = "coco, results (COCO), yolo, labelme, png"
+FORMATS = "coco, results (COCO), yolo, labelme, cvat, png"
 
 
 def convert(
@@ -53,7 +53,7 @@ def convert(
         ),
     ] = 0.0,
 ) -> None:
-    """Convert labels and detections between COCO, YOLO, LabelMe and PNG label maps.
+    """Convert labels and detections between COCO, YOLO, LabelMe, CVAT and PNG label maps.
 
     What the new format cannot hold is counted and reported. OUT is written only when all of IN could be read.
     """

@@ -32,6 +32,7 @@ FORMATS = {
     "results": "COCO results: a JSON list of detections",
     "yolo": "YOLO segmentation: data.yaml and labels/*.txt",
     "labelme": "LabelMe: one JSON file per image",
+    "cvat": "CVAT for images 1.1: one XML file",
     "png": "label maps: one PNG per image, and labels.json",
 }
 """Description of each format, by the name of its module."""
@@ -64,6 +65,8 @@ def guess(path: Path) -> str:
     with open_stream(path) as file:
         stream = JsonStream(file, str(path))
         first = stream.peek()
+        if first == "<":
+            return "cvat"
         if first == "[":
             return "results"
         if first == "{":
