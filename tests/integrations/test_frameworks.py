@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
+from crispmask import refine
 from crispmask.errors import DataError, ShapeError, ValueRangeError
 from crispmask.instances import Instances
 from crispmask.integrations import (
@@ -172,6 +173,23 @@ def test_torchvision_model_output():
     assert len(instances) == len(result["boxes"]) > 0
     for i in range(len(instances)):
         assert (instances.probability(i) == result["masks"][i, 0].numpy()).all()
+
+
+def test_torchvision_from_a_photo(astronaut):
+    """A small untrained network, from the pixels to refined masks."""
+    import torch
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    torch.manual_seed(0)
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    model = MaskRCNN(backbone, 3, min_size=64, max_size=64, box_score_thresh=0.0, box_detections_per_img=2).eval()
+    image = np.ascontiguousarray(astronaut[::4, ::4])
+    with torch.no_grad():
+        (result,) = model([torch.from_numpy(image).permute(2, 0, 1) / 255])
+    found = from_torchvision(result, image.shape[:2])
+    assert len(found) == len(result["scores"]) > 0
+    assert refine(image, found).masks().shape == (len(found), *image.shape[:2])
 
 
 # --- Detectron2 ---

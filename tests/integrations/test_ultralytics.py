@@ -71,3 +71,16 @@ def test_arrays_and_nothing(results):
 def test_what_does_not_fit(results):
     with pytest.raises(ShapeError, match="3 objects"):
         to_ultralytics(Instances.empty(results[0].orig_shape), results[0])
+
+
+def test_by_way_of_supervision(results):
+    import supervision as sv
+
+    import crispmask
+
+    before = sv.Detections.from_ultralytics(results[0])
+    image = np.ascontiguousarray(results[0].orig_img[:, :, ::-1])
+    after = crispmask.refine(image, before)
+    assert type(after) is sv.Detections
+    assert (after.mask == refine_ultralytics(results[0]).masks.data.numpy().astype(bool)).mean() > 0.99
+    assert sv.MaskAnnotator().annotate(image.copy(), after).shape == image.shape
