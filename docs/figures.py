@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from crispmask import CRFParams, Instances, Segmenter, Window, load_detector, read_image
-from crispmask.app.work import heat_map
 from crispmask.draw import draw_instances, edge_zoom, palette
 from crispmask.draw.paint import labelled
 from crispmask.refinement import default_params, refine
@@ -112,6 +111,24 @@ def demo(photos: dict[str, np.ndarray], height: int = 270) -> None:
         scaled[0] = labelled(scaled[0], before, colours, model.detector.categories, scale)
         columns.append(beside(scaled, axis=0))
     Image.fromarray(beside(columns, axis=1)).save(IMAGES / "demo.jpg", quality=88)
+
+
+def heat_map(image: np.ndarray, instances: Instances) -> np.ndarray:
+    """The highest probability of each pixel, from dark blue (0) to yellow (1), over the image in grey."""
+    probability = np.zeros(instances.image_size, np.float32)
+    for window in instances.windows:
+        np.maximum(probability[window.slices], window.probabilities, out=probability[window.slices])
+    grey = image.mean(axis=2, keepdims=True, dtype=np.float32)
+    return (0.35 * grey + 0.65 * _CIVIDIS[(probability * 255).astype(np.uint8)]).astype(np.uint8)
+
+
+def _ramp() -> np.ndarray:
+    """The colour map cividis, interpolated between five of its colours: float32 (256, 3)."""
+    stops = np.array([[0, 34, 78], [66, 78, 108], [124, 123, 120], [188, 174, 108], [254, 232, 56]], np.float32)
+    return np.stack([np.interp(np.linspace(0, 4, 256), range(5), c) for c in stops.T], axis=1).astype(np.float32)
+
+
+_CIVIDIS = _ramp()
 
 
 def beside(pictures: list[np.ndarray], axis: int, gap: int = 6) -> np.ndarray:

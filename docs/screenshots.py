@@ -12,11 +12,19 @@ from playwright.sync_api import sync_playwright
 from crispmask.app.server import serve
 
 IMAGES = Path(__file__).parent / "images"
-SIZES = {"app.jpg": (1500, 1180), "app_phone.jpg": (390, 1100)}
+SIZES = {
+    "app.jpg": {"viewport": {"width": 1440, "height": 900}},
+    "app_phone.jpg": {
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+        "is_mobile": True,
+        "has_touch": True,
+    },
+}
 
 
 def main() -> None:
-    """Serve the page, segment a sample, and take a picture at each size."""
+    """Serve the page, open two samples, choose an object, and take a picture at each size."""
     address: list[str] = []
     ready = threading.Event()
 
@@ -29,12 +37,14 @@ def main() -> None:
     with sync_playwright() as playwright:
         program = os.environ.get("CHROMIUM") or shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        for name, (width, height) in SIZES.items():
-            page = browser.new_page(viewport={"width": width, "height": height})
+        for name, options in SIZES.items():
+            page = browser.new_page(**options)
             page.goto(address[0])
-            page.click("#samples label:has-text('astronaut')")
-            page.wait_for_function("document.querySelector('#summary').innerText.includes('1 mask')", timeout=60_000)
-            page.wait_for_timeout(1500)
+            page.click("#samples button[title=astronaut]")
+            page.wait_for_selector("#objects .pick", timeout=60_000)
+            page.click("#objects .pick")
+            page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+            page.wait_for_timeout(7000)  # until the hint has faded
             page.screenshot(path=IMAGES / name, type="jpeg", quality=85)
         browser.close()
 

@@ -9,7 +9,7 @@ import pytest
 import crispmask
 
 HEAVY = (
-    *("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "gradio"),
+    *("numba", "torch", "supervision", "cv2", "matplotlib", "onnxruntime", "scipy", "faster_coco_eval", "fastapi"),
     *("pyarrow", "ray", "optuna", "contourpy", "rich", "typer", "av", "fontTools", "skimage", "sklearn", "pandas"),
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from crispmask.samples import sample_images
 
-pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+pytest.importorskip("fastapi", reason="the extra 'app' is not installed")
 
 MAX_PIXELS, MAX_UPLOAD = 10_000_000, 3_000_000
 CHROMIUM_FLAGS = [

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import re
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlsplit
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from crispmask.app.connection import Connection
 from crispmask.app.guard import MAX_JSON, Guard
 
-JOIN = {"data": [], "fn_index": 0, "session_hash": "x"}
+ID = "x" * 22
+EDIT = f"/photos/{ID}/edit"
+CLICK = {"do": "click", "at": [1, 2]}
 
 
 def raw(server: str, head: str, body: bytes = b"", host: str | None = None) -> tuple[int, str]:
@@ -37,6 +44,12 @@ def raw(server: str, head: str, body: bytes = b"", host: str | None = None) -> t
 def post(server: str, path: str, content_type: str, body: bytes, *more: str) -> tuple[int, str]:
     lines = [f"POST {path} HTTP/1.1", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *more]
     return raw(server, "\n".join(lines), body)
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -83,41 +96,41 @@ SPELLINGS = (
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_no_spelling_of_the_type_opens_an_address(server, elsewhere, spelling):
     url, asked = elsewhere
-    item = {"path": url, "meta": {"_type": "gradio.FileData"}}
-    for path in ("/gradio_api/queue/join", "/gradio_api/run/predict"):
-        for body in ({**JOIN, "data": [item]}, {**JOIN, "data": [{**item, "path": "x", "url": url}]}):
-            status, answer = post(server, path, spelling, json.dumps(body).encode())
-            assert status in (415, 422), answer
-            assert "detail" in answer
+    item = {"path": url, "url": url}
+    for body in ({**CLICK, "image": item}, {**CLICK, "at": [item]}, {**CLICK, "have": [item], "do": item}, [item]):
+        status, answer = post(server, EDIT, spelling, json.dumps(body).encode())
+        assert status in (404, 415), answer
+        assert "detail" in answer
     time.sleep(0.1)
     assert asked == []
 
 
 @pytest.mark.parametrize("spelling", ["Application/JSON", "application/json; charset=UTF-8", "application/x+json"])
 def test_the_limit_of_json_holds_for_every_spelling(server, spelling):
-    body = json.dumps({**JOIN, "data": ["x" * MAX_JSON]}).encode()
-    status, answer = post(server, "/gradio_api/queue/join", spelling, body)
+    body = json.dumps({**CLICK, "more": "x" * MAX_JSON}).encode()
+    status, answer = post(server, EDIT, spelling, body)
     assert status == (415 if "+" in spelling else 413)
-    assert "2 MB" in answer or "application/json" in answer
+    assert "1 MB" in answer or "application/json" in answer
 
 
 @pytest.mark.parametrize(
     "request_line",
     [
-        "GET /gradio_api/file={url}",
-        "HEAD /gradio_api/file={url}",
-        "GET /gradio_api/file={quoted}",
-        "GET /gradio_api/file=%68ttp{rest}",
-        "GET /gradio_api/file=HTTP{rest}",
-        "GET /gradio_api/file/{url}",
-        "GET //gradio_api/file={url}",
-        "GET /gradio_api/../gradio_api/file={url}",
-        "GET /gradio_api/proxy={url}",
-        "GET /gradio_api/stream/{url}",
+        "GET /static/{url}",
+        "HEAD /static/{url}",
+        "GET /static/{quoted}",
+        "GET /samples/%68ttp{rest}",
+        "GET /samples/HTTP{rest}",
+        "GET //samples/{url}",
+        "GET /static/../samples/{url}",
+        "GET /photos/{url}/shown",
+        "GET /photos/xxxxxxxxxxxxxxxxxxxxxx/files/{quoted}",
+        "GET /photos/xxxxxxxxxxxxxxxxxxxxxx/shown?url={quoted}",
+        "GET /photos.zip?ids={quoted}",
         "GET /file={url}",
         "GET /proxy={url}",
-        "GET /?deep_link={quoted}",
-        "GET /config?deep_link={quoted}",
+        "GET /?image={quoted}",
+        "GET /settings?image={quoted}",
         "GET {url}",
     ],
 )
@@ -126,7 +139,7 @@ def test_no_address_is_opened_by_its_path(server, elsewhere, request_line):
     line = request_line.format(url=url, quoted=quote(url, safe=""), rest=url.removeprefix("http"))
     status, answer = raw(server, f"{line} HTTP/1.1")
     assert "secret" not in answer
-    assert status == (200 if "deep_link" in line else 404)
+    assert status == (200 if "?image" in line else 404)
     time.sleep(0.1)
     assert asked == []
 
@@ -134,22 +147,29 @@ def test_no_address_is_opened_by_its_path(server, elsewhere, request_line):
 @pytest.mark.parametrize(
     "path",
     [
-        "/gradio_api/component_server",
-        "/gradio_api/call/predict",
-        "/gradio_api/api/predict",
-        "/gradio_api/run/lambda",
-        "/gradio_api/stream/x",
-        "/gradio_api/vibe-edit",
-        "/gradio_api/process_recording",
-        "/gradio_api/queue/join/",
+        "/photos/x/edit",
+        f"/photos/{ID}x/edit",
+        f"/photos/{ID}/edit/",
+        f"/photos/{ID}",
+        f"/photos/{ID}/files/",
+        f"/photos/{ID}/files/x.exe",
+        f"/photos/{ID}/files/..%2fx.png",
+        "/static/",
+        "/static/../guard.py",
+        "/static/..%2fguard.py",
+        "/static/%2e%2e/guard.py",
+        "/static/index.html",
+        "/static/.hidden",
+        "/static/app.js%00",
+        "/static//app.js",
+        "/samples/LICENSES.md",
+        "/samples/",
+        "/api/login",
         "/login",
-        "/assets/../config",
-        "/assets/.hidden",
-        "/assets/x%00y",
-        "/svelte/x",
+        "/config",
         "/monitoring",
-        "/gradio_api/runs",
         "/docs",
+        "/openapi.json",
         "/%2e%2e/etc/passwd",
         "*",
     ],
@@ -163,9 +183,10 @@ def test_what_the_page_does_not_ask_for_is_not_there(server, path):
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "BREW"])
 def test_other_methods_are_refused(server, method):
-    for path in ("/", "/api/segment", "/gradio_api/upload"):
+    for path in ("/", "/api/segment", "/photos", EDIT):
         assert raw(server, f"{method} {path} HTTP/1.1\nContent-Length: 0")[0] == 405
     assert raw(server, "GET /api/segment HTTP/1.1")[0] == 405
+    assert raw(server, f"HEAD /photos/{ID}/files/mask.png HTTP/1.1")[0] == 405  # it would take as long as a GET
     assert raw(server, "POST / HTTP/1.1\nContent-Length: 0")[0] == 405
 
 
@@ -189,33 +210,43 @@ def test_other_methods_are_refused(server, method):
 def test_pages_of_other_servers_cannot_post(server, headers, refused):
     line = headers.format(netloc=urlsplit(server).netloc)
     for path, content_type in (
-        ("/gradio_api/queue/join", "application/json"),
-        ("/gradio_api/upload", "multipart/form-data; boundary=x"),
+        (EDIT, "application/json"),
+        ("/photos", "multipart/form-data; boundary=x"),
         ("/api/box", "multipart/form-data; boundary=x"),
     ):
         status, answer = post(server, path, content_type, b"{}", *line.split("\n"))
         assert (status == 403) == refused, answer
-    answer = httpx.get(f"{server}/config", headers={"origin": "http://localhost:3000"})
+    answer = httpx.get(f"{server}/settings", headers={"origin": "http://localhost:3000"})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../../etc/passwd", "c:\\x", "/tmp/x", "\\\\host\\share", 7, ["/x"], {"path": "/x"}, "\0"]
+    "name", ["/etc/passwd", "../../etc/passwd", "c:\\x.png", "\\\\host\\x", "x\0y.png", "a/../b.png", "."]
 )
-def test_paths_that_were_not_uploaded_are_refused(server, path):
-    body = json.dumps({**JOIN, "data": [[{"x": {"path": path}}]]}).encode()
-    status, answer = post(server, "/gradio_api/queue/join", "application/json", body)
-    assert status == 422
-    assert "must be uploaded" in answer
+def test_names_of_files_are_no_paths(server, name):
+    """A name stays a name, and in an archive it becomes one of a folder beside the others."""
+    tiny = png(np.full((40, 60, 3), 90, np.uint8))
+    photos = [httpx.post(f"{server}/photos", files={"image": (name, tiny)}, timeout=60).json()["id"] for _ in range(2)]
+    answer = httpx.get(f"{server}/photos.zip", params={"ids": ".".join(photos)}, timeout=60)
+    assert answer.status_code == 200
+    names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+    folders = {entry.partition("/")[0] for entry in names}
+    assert len(folders) == 2
+    assert all(re.fullmatch(r"[\w-]+", folder) for folder in folders)
+    assert all(entry.count("/") <= 2 and ".." not in entry and "\\" not in entry for entry in names)
 
 
-def test_an_upload_is_served_and_nothing_beside_it(server):
-    form = {"files": ("a.txt", b"mine")}
-    (path,) = httpx.post(f"{server}/gradio_api/upload", files=form).json()
-    assert httpx.get(f"{server}/gradio_api/file={path}").content == b"mine"
-    for other in (f"{path}/../../../../../../etc/passwd", path.replace("/a.txt", ""), "/etc/passwd", path[1:]):
-        status, _ = raw(server, f"GET /gradio_api/file={quote(other)} HTTP/1.1")
-        assert status in (403, 404)
+def test_a_photo_is_for_those_who_know_its_address(server):
+    tiny = png(np.full((40, 60, 3), 90, np.uint8))
+    first, second = (httpx.post(f"{server}/photos", files={"image": tiny}, timeout=60).json()["id"] for _ in range(2))
+    assert first != second  # not a hash of the file
+    assert httpx.get(f"{server}/photos/{first}/shown").headers["content-type"] == "image/jpeg"
+    answer = httpx.post(f"{server}{EDIT}", json=CLICK)
+    assert answer.status_code == 404
+    assert "open it again" in answer.json()["detail"]
+    assert httpx.post(f"{server}/photos/{first}/edit", json={"do": "close"}).json() == {}
+    assert httpx.get(f"{server}/photos/{first}/shown").status_code == 404
+    assert httpx.get(f"{server}/photos/{second}/shown").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -223,8 +254,8 @@ def test_an_upload_is_served_and_nothing_beside_it(server):
     [
         ("GET / HTTP/1.1\nContent-Length: 5", 400),
         ("GET / HTTP/1.1\nTransfer-Encoding: chunked", 400),
-        ("POST /gradio_api/queue/join HTTP/1.1\nContent-Type: application/json\nContent-Length: -5", 400),
-        ("POST /gradio_api/queue/join HTTP/1.1\nContent-Type: application/json\nContent-Length: 9999999999999", 413),
+        (f"POST {EDIT} HTTP/1.1\nContent-Type: application/json\nContent-Length: -5", 400),
+        (f"POST {EDIT} HTTP/1.1\nContent-Type: application/json\nContent-Length: 9999999999999", 413),
         ("POST /api/box HTTP/1.1\nContent-Type: multipart/form-data\nContent-Length: 0", 415),
         ("POST /api/box HTTP/1.1\nContent-Type: multipart/form-data; boundary=x\nContent-Length: 3000001", 413),
         (
@@ -248,7 +279,7 @@ def test_damaged_requests(server, head, status):
     "body", [b"", b"{", b"[" * 100_000, b'{"data": ' + b"1" * 5000 + b"}", b"\xff\xfe{\x00}\x00", b'"\xed\xa0\x80"']
 )
 def test_bodies_that_are_not_json(server, body):
-    status, answer = post(server, "/gradio_api/queue/join", "application/json", body)
+    status, answer = post(server, EDIT, "application/json", body)
     assert status == 400
     assert "not valid JSON" in answer
 
@@ -261,7 +292,7 @@ def test_a_body_without_end_is_cut_off(server, monkeypatch):
     monkeypatch.setattr(Connection, "seconds", 0.5)
     where = urlsplit(server)
     head = (
-        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        f"POST /photos HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         "Transfer-Encoding: chunked\r\n\r\n"
     )
     chunk = b"40000\r\n" + b"x" * 0x40000 + b"\r\n"
@@ -344,17 +375,17 @@ async def nobody(scope, receive, send) -> None:
     raise AssertionError("a refused request was passed on")
 
 
-def test_a_slow_body_ends(tmp_path):
+def test_a_slow_body_ends():
     async def receive():
         await asyncio.sleep(0.05)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    sent = answer_of(Guard(nobody, 1000, str(tmp_path), body_seconds=0.3), receive)
+    sent = answer_of(Guard(nobody, 1000, body_seconds=0.3), receive)
     assert sent[0]["status"] == 408
 
 
-def test_bodies_held_at_the_same_time_are_limited(tmp_path):
-    guard = Guard(nobody, 3_000_000, str(tmp_path))
+def test_bodies_held_at_the_same_time_are_limited():
+    guard = Guard(nobody, 3_000_000)
     guard._held = 29_999_999
 
     async def receive():

@@ -1,17 +1,15 @@
-"""Refuses hostile requests: ASGI middleware in front of Gradio and the HTTP interface."""
+"""Refuses hostile requests: ASGI middleware in front of the page and the HTTP interface."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from email.message import Message as Header
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from crispmask.app.routes import FILE, JSON, Route, find
+from crispmask.app.routes import JSON, Route, find
 from crispmask.errors import DataError
 from crispmask.structured import parse_json
 
@@ -20,8 +18,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-MAX_JSON = 2_000_000
-"""Bytes of a JSON body: parameters and references to uploaded files; the page sends no larger ones."""
+MAX_JSON = 1_000_000
+"""Bytes of a JSON body: parameters and strokes of a brush; the page sends no larger ones."""
 
 MAX_HELD = 10
 """Uploads of the largest size that are held in memory at the same time, all visitors together."""
@@ -29,12 +27,11 @@ MAX_HELD = 10
 BODY_SECONDS = 120.0
 """Longest time for a body to arrive: 40 MB at 3 Mbit/s."""
 
-# The browser loads nothing from other servers: no fonts, scripts or images. Other pages neither embed nor read this.
+# The browser loads nothing from other servers and runs nothing but the page's own scripts. Other pages neither embed
+# nor read this.
 HEADERS = {
-    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
-    "frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
@@ -55,18 +52,16 @@ class Guard:
 
     Refused are, with a status code and one sentence: other paths (404) and methods (405), pages of other servers that
     send something (403), bodies of another type (415), above the limit (413), too slow (408) or too many at the same
-    time (503), and files that were not uploaded, such as URLs, which Gradio would open (422).
+    time (503), and JSON that is damaged (400).
 
     Args:
         app: the application behind the middleware.
         max_upload: most bytes of an upload.
-        uploads: the folder of uploaded files and of those made for download.
         body_seconds: longest time for a body to arrive.
     """
 
-    def __init__(self, app: App, max_upload: int, uploads: str, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, app: App, max_upload: int, body_seconds: float = BODY_SECONDS) -> None:
         self.app, self.max_upload, self.body_seconds = app, max_upload, body_seconds
-        self.uploads = os.path.realpath(uploads)
         self._held = 0  # bytes of the bodies of unfinished requests
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -97,7 +92,7 @@ class Guard:
                 held = len(body)
                 self._held += held
                 if route.content_type == JSON:
-                    self._check_json(body, headers)
+                    _check_json(body)
                 receive = _replay(body, receive)
         except Refused as refused:
             self._held -= held
@@ -117,8 +112,6 @@ class Guard:
         if method not in route.methods:
             allowed = ", ".join(route.methods)
             raise Refused(405, f"this address takes {allowed} only", allow=allowed)
-        if path.startswith(FILE) and not self._uploaded(path.removeprefix(FILE)):
-            raise Refused(404, "only uploaded files, and those made for download, are served")
         if route.content_type is None:
             if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
                 raise Refused(400, "this address takes no body")
@@ -161,27 +154,13 @@ class Guard:
         finally:
             self._held -= total
 
-    def _check_json(self, body: bytes, headers: dict[str, str]) -> None:
-        """Refuse a body that is not JSON, or that names a file which was not uploaded."""
-        try:
-            content = parse_json(body, "the body")
-        except DataError as error:
-            raise Refused(400, str(error)) from None
-        for item in _objects(content):
-            path, url = item.get("path"), item.get("url")
-            if path is not None and not self._uploaded(path):
-                raise Refused(422, "files must be uploaded: URLs and paths are not opened")
-            if url is not None and not (isinstance(url, str) and (url.startswith("data:") or _is_here(url, headers))):
-                raise Refused(422, "files must be uploaded: URLs are not opened")
 
-    def _uploaded(self, path: object) -> bool:
-        """Whether a path is in the folder of uploads, links followed."""
-        if not isinstance(path, str) or not Path(path).is_absolute():
-            return False
-        try:
-            return os.path.commonpath([os.path.realpath(path), self.uploads]) == self.uploads
-        except (OSError, ValueError):  # another drive, NUL, or a name that no file can have
-            return False
+def _check_json(body: bytes) -> None:
+    """Refuse a body that is not JSON."""
+    try:
+        parse_json(body, "the body")
+    except DataError as error:
+        raise Refused(400, str(error)) from None
 
 
 def _is_ours(name: bytes, own: set[bytes]) -> bool:
@@ -246,17 +225,6 @@ def _is_here(url: str, headers: dict[str, str]) -> bool:
     # Pages of other servers cannot set x-forwarded-host: it would need a permission that this server never gives.
     hosts = {headers.get(name, "").lower() for name in ("host", "x-forwarded-host")} - {""}
     return parts.scheme in ("http", "https") and where in hosts
-
-
-def _objects(content: Any) -> Iterator[dict[str, Any]]:
-    todo = [content]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            yield item
-            todo.extend(item.values())
-        elif isinstance(item, list):
-            todo.extend(item)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
+from fastapi import APIRouter, File, Form, Response, UploadFile
 from numpy.typing import NDArray
 
-from crispmask.app import work
+from crispmask.app.turns import Turns
+from crispmask.app.uploads import as_mask, png, read_upload
+from crispmask.coco import instances_to_results
 from crispmask.detectors import Selection
-from crispmask.errors import CrispmaskError, DataError
+from crispmask.errors import DataError
+from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.pipeline import Settings, segment_image
-from crispmask.refinement import LearnedParams, default_params
+from crispmask.refinement import LearnedParams, default_params, refine_instances
 from crispmask.refinement.sketch import mask_from_box
 from crispmask.structured import parse_json
-
-WAITING = 8
-"""Most requests that wait; further ones get status 503."""
 
 MOST_TILES = 4
 """17 views of an image; a visitor must not keep the server busy with more."""
@@ -38,36 +34,18 @@ Params = Annotated[
 ]
 
 
-def router(detector: Selection, max_pixels: int) -> APIRouter:
+def router(detector: Selection, max_pixels: int, turns: Turns) -> APIRouter:
     """The routes.
 
     Args:
         detector: its score holds where the request names none.
         max_pixels: most pixels of an image.
+        turns: of all requests.
     """
     routes = APIRouter(prefix="/api")
-    turn, places = threading.Lock(), threading.BoundedSemaphore(WAITING + 1)
-
-    @contextmanager
-    def one_at_a_time() -> Iterator[None]:
-        """Wait for earlier requests; turn errors of crispmask into responses."""
-        if not places.acquire(blocking=False):
-            raise HTTPException(503, "too many requests are waiting: try again later")
-        try:
-            with turn:
-                yield
-        except CrispmaskError as error:
-            raise HTTPException(422, str(error)) from None
-        except MemoryError:
-            raise HTTPException(422, "there is not enough memory for this image: scale it down") from None
-        finally:
-            places.release()
 
     def read(upload: UploadFile) -> NDArray[np.uint8]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "upload"  # not the client's name for it
-            path.write_bytes(upload.file.read())
-            return work.read_upload(path, max_pixels)
+        return read_upload(upload.file.read(), max_pixels)
 
     # Not async, so that Starlette runs them in its thread pool and not in the event loop.
     @routes.post("/segment")
@@ -75,28 +53,31 @@ def router(detector: Selection, max_pixels: int) -> APIRouter:
         image: Upload, score: Score = None, classes: ClassNames = None, tiles: Tiles = 1, params: Params = ""
     ) -> dict[str, Any]:
         """Detect and refine objects; returns COCO results before and after the refinement."""
-        with one_at_a_time():
+        with turns():
             settings = Settings(_params(params), score, classes=classes or None, tiles=tiles)
             result = segment_image(read(image), detector, settings)
         sides = {"before": result.before, "after": result.after}
-        return {side: work.as_records(masks, detector.categories) for side, masks in sides.items()}
+        return {side: _records(masks, detector.categories) for side, masks in sides.items()}
 
     @routes.post("/refine", response_class=Response)
     def refine(image: Upload, mask: Upload, params: Params = "") -> Response:
         """Refine an uploaded mask (white on black, of the image's size); returns the refined one as PNG."""
-        with one_at_a_time():
+        with turns():
             pixels = read(image)
-            return _mask(work.Scene(pixels, work.as_mask(read(mask), pixels.shape[:2]), {}, "mask"), _params(params))
+            before = as_mask(read(mask), (pixels.shape[0], pixels.shape[1]))
+            after, _ = refine_instances(pixels, before, _params(params))
+            return Response(png(after.mask(0)), media_type="image/png")
 
     @routes.post("/box", response_class=Response)
     def box(image: Upload, box: Annotated[str, Form(description="x0,y0,x1,y1 in pixels")]) -> Response:
         """Segment the object in a box; returns its mask as PNG."""
-        with one_at_a_time():
+        with turns():
             try:
                 corners = [float(v) for v in box.split(",")]
             except ValueError:
                 raise DataError(f"box must be x0,y0,x1,y1 in pixels, got {box!r}") from None
-            return _png(mask_from_box(read(image), corners).mask(0))
+            found = mask_from_box(read(image), corners)
+            return Response(png(found.mask(0)), media_type="image/png")
 
     return routes
 
@@ -110,9 +91,9 @@ def _params(text: str) -> CRFParams | LearnedParams:
     return CRFParams.from_dict(values, source="params")
 
 
-def _mask(scene: work.Scene, params: CRFParams | LearnedParams) -> Response:
-    return _png(work.refine_scene(scene, params)[0].mask(0))
-
-
-def _png(mask: NDArray[np.bool_]) -> Response:
-    return Response(work.png(mask.astype(np.uint8) * 255), media_type="image/png")
+def _records(instances: Instances, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """COCO results with the categories' names."""
+    return [
+        {**record, "category": names.get(record["category_id"], str(record["category_id"]))}
+        for record in instances_to_results(instances, 1)
+    ]

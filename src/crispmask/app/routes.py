@@ -29,30 +29,29 @@ def _get(path: str, *query: str) -> Route:
     return Route(re.compile(path), ("GET", "HEAD"), None, frozenset(query))
 
 
+def _get_only(path: str, *query: str) -> Route:
+    """What takes work to answer is not made for a HEAD."""
+    return Route(re.compile(path), ("GET",), None, frozenset(query))
+
+
 def _post(path: str, content_type: str, *query: str) -> Route:
     return Route(re.compile(path), ("POST",), content_type, frozenset(query))
 
 
-_NAME = "[A-Za-z0-9_-]{1,64}"
-_ASSET = r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*"  # no part begins with a dot
-
-FILE = "/gradio_api/file="
-"""Before the path of a file; only those in the folder of uploads are served."""
+_ID = "[A-Za-z0-9_-]{22}"
 
 ROUTES = (
     # The page and what belongs to it.
-    _get("/", "__theme", "view"),
-    _get(f"/(?:assets|static)/{_ASSET}"),
-    _get(r"/(?:theme\.css|favicon\.ico|robots\.txt|manifest\.json|config)", "v"),
-    _get(f"/gradio_api/heartbeat/{_NAME}"),
-    _get("/gradio_api/(?:app_id|info|startup-events)"),
-    _get("/gradio_api/queue/data", "session_hash"),
-    _get("/gradio_api/upload_progress", "upload_id"),
-    _get(f"{FILE}.+"),
-    _post("/gradio_api/queue/join", JSON),
-    _post("/gradio_api/run/predict", JSON),
-    _post("/gradio_api/(?:cancel|reset)", JSON),
-    _post("/gradio_api/upload", FORM, "upload_id"),
+    _get("/"),
+    _get(r"/static/[a-z]{1,32}\.(?:css|js|svg)"),
+    _get(r"/samples/[a-z_]{1,32}\.jpg"),
+    _get(r"/(?:robots\.txt|settings)"),
+    _post("/photos", FORM),
+    _post(f"/photos/{_ID}/edit", JSON),
+    _post(f"/photos/{_ID}/mask", FORM),
+    _get_only(f"/photos/{_ID}/shown"),
+    _get_only(rf"/photos/{_ID}/files/[a-z_]{{1,32}}\.(?:png|json|toml)", "object"),
+    _get_only(r"/photos\.zip", "ids"),
     # The HTTP interface.
     _get(r"/api/openapi\.json"),
     _post("/api/(?:segment|refine|box)", FORM),

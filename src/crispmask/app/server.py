@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from crispmask._version import __version__
 from crispmask.detectors import Selection, load_detector, select
 from crispmask.errors import MissingExtraError, ParamsError
 
 MAX_PIXELS = 40_000_000
 MAX_UPLOAD = 40_000_000
-MAX_SESSIONS = 32
-"""Visitors whose image and masks are kept; those of the one who was here first are forgotten."""
-
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -42,22 +39,19 @@ def serve(
         on_ready: called with the page's URL when it can be opened.
 
     Raises:
-        MissingExtraError: Gradio is not installed.
+        MissingExtraError: the extra is not installed.
         ModelError: the detector cannot be loaded.
         ParamsError: the port is in use, or the address is not one of this computer.
     """
-    # Before the import, which reads them: no usage statistics, no requests to the internet.
-    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", GRADIO_SSR_MODE="False")
     try:
         import uvicorn
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "gradio", "app") from None
+        raise MissingExtraError(error.name or "fastapi", "app") from None
     from crispmask.app.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
 
     loaded = select(load_detector(detector), score=score)
     with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        app = make_app(loaded, max_pixels, max_upload, host)
+        app = make_app(loaded, max_pixels, max_upload, folder, host)
         config = uvicorn.Config(
             app,
             host,
@@ -84,36 +78,33 @@ def serve(
             server.run(sockets=[socket])
 
 
-def make_app(detector: Selection, max_pixels: int, max_upload: int, host: str = "127.0.0.1"):
-    """The ASGI application: the HTTP interface under ``/api`` and the page at ``/``, both behind `Guard`."""
-    try:
-        import gradio as gr
-        from fastapi import FastAPI
-        from gradio.utils import get_upload_folder
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "gradio", "app") from None
-    from crispmask.app.guard import Guard
-    from crispmask.app.http import router
-    from crispmask.app.page import CSS, THEME, build
+def make_app(detector: Selection, max_pixels: int, max_upload: int, folder: str, host: str = "127.0.0.1") -> Any:
+    """The ASGI application: the HTTP interface under ``/api`` and the page at ``/``, both behind `Guard`.
 
-    page = build(detector, max_pixels)
-    page.state_session_capacity = MAX_SESSIONS
-    app = FastAPI(title="crispmask", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.include_router(router(detector, max_pixels))
-    app = gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        server_name=host,
-        max_file_size=max_upload,
-        show_error=True,
-        ssr_mode=False,
-        footer_links=[],
-        theme=THEME,
-        css=CSS,
+    Args:
+        detector, max_pixels, max_upload, host: as for `serve`; the detector's score is the one at first.
+        folder: for files that are being downloaded.
+
+    Raises:
+        MissingExtraError: the extra is not installed.
+    """
+    try:
+        from fastapi import FastAPI
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+        from crispmask.app import http, page
+        from crispmask.app.guard import Guard
+        from crispmask.app.turns import Turns
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "fastapi", "app") from None
+
+    turns = Turns()
+    app = FastAPI(
+        title="crispmask", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json"
     )
-    app.add_middleware(Guard, max_upload=max_upload, uploads=get_upload_folder())
+    app.include_router(http.router(detector, max_pixels, turns))
+    app.include_router(page.router(detector, max_pixels, turns, folder))
+    app.add_middleware(Guard, max_upload=max_upload)
     if host in LOOPBACK:  # against DNS rebinding: other sites whose name resolves to this computer are refused
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app

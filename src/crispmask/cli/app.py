@@ -40,9 +40,12 @@ def app(
     check_number("--max-upload", max_upload, 0.1, 1e6)
     with waiting("Starting"):
         try:
-            import gradio  # noqa: F401 - a missing extra is reported before anything is loaded
+            # A missing extra is reported before anything is loaded.
+            import fastapi  # noqa: F401
+            import python_multipart  # noqa: F401
+            import uvicorn  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MissingExtraError(error.name or "gradio", "app") from None
+            raise MissingExtraError(error.name or "fastapi", "app") from None
         from crispmask.app.server import serve
 
     def ready(address: str) -> None:

@@ -22,7 +22,7 @@ OPTIONAL = {
     "torch": "torch",
     "torchvision": "torch",
     "accelerate": "torch",
-    "gradio": "app",
+    "fastapi": "app",
     "ray": "cluster",
     "optuna": "tune",
     "matplotlib": "tune",
