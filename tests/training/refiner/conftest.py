@@ -12,7 +12,7 @@ from PIL import Image
 
 from crispmask.coco import instances_to_results
 from crispmask.instances import Instances
-from crispmask.training.refiner import batches
+from crispmask.training.refiner import batches, resident
 from crispmask.training.refiner.objects import AnnotatedObject, Source, read_objects
 
 IMAGES = 12
@@ -64,8 +64,9 @@ def world(tmp_path_factory) -> World:
 @pytest.fixture
 def small_crops(monkeypatch) -> None:
     """Training on crops of 64 cells, which are quick."""
-    monkeypatch.setattr(batches, "SIZES", (64,))
-    monkeypatch.setattr(batches, "SIZE_CHANCES", (1.0,))
+    for module in (batches, resident):
+        monkeypatch.setattr(module, "SIZES", (64,))
+        monkeypatch.setattr(module, "SIZE_CHANCES", (1.0,))
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,10 @@ from torch.nn import functional as F
 
 from crispmask.errors import CrispmaskError, ModelError, ParamsError
 from crispmask.files import replacing
-from crispmask.training.refiner.batches import Batches
+from crispmask.training.refiner.batches import Batch, Batches
 from crispmask.training.refiner.network import MaskNetwork
+from crispmask.training.refiner.norms import LEAST_BATCH, with_norms, without_norms
+from crispmask.training.refiner.resident import ResidentBatches
 
 SECOND_PASS = 0.25
 """Share of the steps whose prompt is the network's own answer."""
@@ -25,6 +27,7 @@ SECOND_PASS = 0.25
 WARM_UP, LAST_RATE = 150, 0.004
 WEIGHT_DECAY, LARGEST_GRADIENT, MEAN = 0.01, 3.0, 0.998
 SAVE_EVERY = 100  # steps
+LAYOUT = {"cpu": torch.channels_last, "cuda": torch.channels_last}
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Step:
 
 def fit(
     network: MaskNetwork,
-    batches: Batches,
+    batches: Batches | ResidentBatches,
     checkpoint: Path,
     *,
     device: str = "cpu",
@@ -76,8 +79,11 @@ def fit(
         CrispmaskError: images that cannot be used.
     """
     kind = _checked(device)
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = network.to(device, memory_format=LAYOUT[kind]).train()
     config = batches.config
+    if config.batch_size >= LEAST_BATCH:
+        rgb, prompt, _ = (part.to(device) for part in _unfailed(batches[len(batches)]))  # a step that is not trained on
+        with_norms(network, rgb, prompt)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY)
     mean = {name: value.detach().clone() for name, value in network.state_dict().items()}
     steps: list[Step] = []
@@ -99,11 +105,9 @@ def fit(
 
     half, total, begun = _bfloat16(kind), len(batches), time.monotonic()
     for batch in batches.loader(len(steps), workers, pinned=kind == "cuda"):
-        if isinstance(batch, CrispmaskError):
-            raise batch
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(len(steps), total)
-        rgb, prompt, truth = (part.to(device, non_blocking=True) for part in batch)
+        rgb, prompt, truth = (part.to(device, non_blocking=True) for part in _unfailed(batch))
         second = np.random.default_rng((config.seed, len(steps), 1)).random() < SECOND_PASS
         with torch.autocast(kind, torch.bfloat16, enabled=half):
             if second:
@@ -121,14 +125,14 @@ def fit(
         steps.append(Step(len(steps) + 1, told[0], told[1], told[2], time.monotonic() - begun))
         keep = min(MEAN, (1 + len(steps)) / (10 + len(steps)))
         with torch.no_grad():
-            for name, weights in network.state_dict().items():
-                mean[name].lerp_(weights, 1 - keep)
+            pairs = [(mean[name], w) for name, w in network.state_dict().items() if w.is_floating_point()]
+            torch._foreach_lerp_([m for m, _ in pairs], [w for _, w in pairs], 1 - keep)
         if len(steps) % SAVE_EVERY == 0 or len(steps) == total:
             save()
         if on_step:
             on_step(steps[-1])
     network.load_state_dict(mean)
-    return network.eval().to("cpu", memory_format=torch.contiguous_format), steps
+    return without_norms(network.eval().to("cpu", memory_format=torch.contiguous_format)), steps
 
 
 def loss(odds: Tensor, coarse: Tensor, truth: Tensor) -> Tensor:
@@ -154,6 +158,12 @@ def mean_iou(p: Tensor, truth: Tensor) -> Tensor:
     """Mean IoU of probabilities (B, 1, S, S) above one half with exact masks: a scalar."""
     a, b = p > 0.5, truth > 0.5
     return ((a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)).float().mean()
+
+
+def _unfailed(batch: Batch | CrispmaskError) -> Batch:
+    if isinstance(batch, CrispmaskError):
+        raise batch
+    return batch
 
 
 def _rate(step: int, total: int) -> float:

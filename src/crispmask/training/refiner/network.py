@@ -64,13 +64,14 @@ class Block(nn.Module):
 class Up(nn.Module):
     """Twice the resolution: the coarser map, and the encoder's map of this resolution."""
 
-    def __init__(self, below: int, beside: int, width: int) -> None:
+    def __init__(self, below: int, beside: int, width: int, convolutions: int = 2) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(below, width, 1)
         self.lateral = nn.Conv2d(beside, width, 1)
-        self.mix = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
-        )
+        layers: list[nn.Module] = []
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+        self.mix = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, beside: Tensor) -> Tensor:
         x = F.interpolate(F.relu(self.reduce(x)), scale_factor=2, mode="bilinear", align_corners=False)
@@ -93,10 +94,11 @@ class MaskNetwork(nn.Module):
                 inside = outside
         self.blocks = nn.ModuleList(blocks)
         self.up16, self.up8 = Up(320, 112, 96), Up(96, 40, 64)
-        self.up4, self.up2 = Up(64, 24, 48), Up(48, 16, 32)
-        self.reduce, self.pixels = nn.Conv2d(32, 12, 1), nn.Conv2d(4, 12, 3, padding=1)
-        self.mix = nn.Conv2d(24, 16, 3, padding=1)
-        self.head = nn.Conv2d(16, 1, 3, padding=1)
+        # The last two resolutions are where the time goes: they are narrow.
+        self.up4, self.up2 = Up(64, 24, 48), Up(48, 16, 24, convolutions=1)
+        self.reduce, self.pixels = nn.Conv2d(24, 8, 1), nn.Conv2d(4, 8, 3, padding=1)
+        self.mix = nn.Conv2d(16, 12, 3, padding=1)
+        self.head = nn.Conv2d(12, 1, 3, padding=1)
         self.coarse = nn.Conv2d(48, 1, 1)
         # At first the answer is the prompt, and the coarse answer leaves what is learnt already alone.
         for layer in (self.head, self.coarse):

@@ -29,11 +29,13 @@ from crispmask.refinement.rules import Rules
 from crispmask.structured import parse_json
 from crispmask.training.refiner.batches import Batches, examples
 from crispmask.training.refiner.config import LearnConfig
+from crispmask.training.refiner.cuts import cut_all
 from crispmask.training.refiner.export import export_network
 from crispmask.training.refiner.fit import Step, fit
 from crispmask.training.refiner.gate import Gate, learn_gate
 from crispmask.training.refiner.measure import Setting, boxes_after, chosen, masks_after, measure
-from crispmask.training.refiner.objects import AnnotatedObject, Source, read_objects, split
+from crispmask.training.refiner.objects import AnnotatedObject, Source, chances, read_objects, split
+from crispmask.training.refiner.resident import ResidentBatches
 from crispmask.training.refiner.settings import BOX_PASSES, Tried, best_passes, candidates, compare
 from crispmask.training.refiner.start import initial_network, onnx_content
 
@@ -184,7 +186,15 @@ def _trained(
     tell: Progress,
 ) -> tuple[bytes, list[Step]]:
     """The trained network's ONNX file, and the steps of its training."""
-    batches = Batches(seen, config)
+    batches: Batches | ResidentBatches = Batches(seen, config)
+    if torch.device(device).type == "cuda":
+        cuts = cut_all(
+            seen,
+            work / "cuts.npz",
+            threads=torch.get_num_threads(),
+            on_image=lambda done, total: tell("Cutting out the objects", done, total),
+        )
+        batches = ResidentBatches(cuts, chances(seen), config, device)
     total = len(batches) * config.batch_size
 
     def on_step(step: Step) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from crispmask.errors import MissingExtraError, ModelError
 from crispmask.refinement.network import MaskNetwork as OnnxNetwork
 from crispmask.training.refiner.network import MaskNetwork
+from crispmask.training.refiner.norms import folded
 
 _NOT_STORED = "coarse."  # the answer at a quarter of the resolution is for training alone
 
@@ -121,7 +122,7 @@ def _take_imagenet(network: MaskNetwork) -> None:
     source.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     with torch.no_grad():
         network.stem.weight.zero_()
-        weight, bias = _folded(source._conv_stem, source._bn0)
+        weight, bias = folded(source._conv_stem, source._bn0)
         network.stem.weight[:, :3] = weight
         network.stem.bias.copy_(bias)
         for block, old in zip(network.blocks, source._blocks, strict=True):
@@ -129,14 +130,6 @@ def _take_imagenet(network: MaskNetwork) -> None:
             if block.expand is not None:
                 pairs.append((block.expand, old._expand_conv, old._bn0))
             for layer, conv, norm in pairs:
-                weight, bias = _folded(conv, norm)
+                weight, bias = folded(conv, norm)
                 layer.weight.copy_(weight)
                 layer.bias.copy_(bias)
-
-
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of a convolution that does what a convolution and its batch norm did."""
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
