@@ -1,10 +1,6 @@
 """Masks without a detector: from a box around the object, or from scribbles on it and beside it.
 
-A box is a prompt of the mask network. Scribbles are not, since the network that ships was not trained for them: a
-colour model of inside and one of outside give the unary term, the dense CRF the edge, in turn until the mask
-settles: GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004) with a fully connected CRF in place of the graph cut, as
-DenseCut does (Cheng et al., Computer Graphics Forum 2015). The colour models are histograms in Lab, softened as a
-kernel density estimate would be.
+Both are prompts of the mask network; the CRF finds the edge, as in `refine`.
 """
 
 from __future__ import annotations
@@ -13,33 +9,28 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
 
 from crispmask.arguments import as_array
-from crispmask.crf import Bilateral, Gaussian, two_label_marginals
-from crispmask.errors import ShapeError, ValueRangeError
+from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import as_image
-from crispmask.instances import Instances, Window
-from crispmask.refinement.colour import rgb_to_lab
+from crispmask.instances import Instances, Window, tight_box
+from crispmask.refinement.answer import Answer
+from crispmask.refinement.crops import Crop
 from crispmask.refinement.learned import LearnedParams
-from crispmask.refinement.masks import refine
+from crispmask.refinement.masks import checked_params, refine
+from crispmask.refinement.prompts import UNKNOWN, from_boxes
+from crispmask.refinement.solve import solve
+from crispmask.refinement.unary import Unary, sigmoid
+from crispmask.refinement.windows import resized
 
-ROUNDS = 6
-"""Times that colour models and mask are made from one another."""
+PASSES = 2
+"""The network's first answer to scribbles tells where the object is and how large; the second sees it in its own crop.
 
-# Chosen by hand for masks from boxes alone, of 50 pedestrians of Penn-Fudan and 80 objects of COCO, all of training
-# images: mean IoU 0.75 and 0.68, where OpenCV's GrabCut from the same boxes has 0.54 and 0.39, and the boxes themselves
-# 0.52 and 0.58. Only a wide position bandwidth does real harm: twice as wide costs 0.10.
-_BINS = 24  # per axis of Lab, 5 to 10 units wide
-_SOFTNESS = 0.8  # standard deviation that softens the histograms, bins
-_TRUST = 0.5  # weight of the colours' log-odds against the CRF: neighbouring pixels do not speak independently
-_LIMIT = 3.0  # bound on the log-odds of a pixel's colour
-_PRIOR = 0.7  # weight of the box: objects fill its middle rather than its corners
+Of 60 objects of images that were held out, with three marks inside and four outside, the mean IoU after one, two and
+three passes is 0.64, 0.65 and 0.66, the median 0.71, 0.77 and 0.78."""
+
 _CERTAIN = 12.0  # log-odds of a pixel that the user decided
-_MARGIN = 0.3  # what the outside is learnt from: a frame around the box, as a multiple of its sides
-_THETA_ALPHA = 0.12  # position bandwidth, as a multiple of the square root of the box's area
-_THETA_BETA = 6.0  # colour bandwidth, Lab units
-_WEIGHT, _SMOOTHNESS = 4.0, 1.0
+_POINTS, _RADIUS = 4, 4  # discs that stand for a scribble in the network's first prompt, and their radius in cells
 
 
 def mask_from_box(image: NDArray[np.uint8], box: Sequence[float], *, params: LearnedParams | None = None) -> Instances:
@@ -69,7 +60,7 @@ def mask_from_scribbles(
     outside: NDArray[np.bool_] | None = None,
     box: Sequence[float] | None = None,
     *,
-    rounds: int = ROUNDS,
+    params: LearnedParams | None = None,
 ) -> Instances:
     """The object under a scribble.
 
@@ -78,18 +69,19 @@ def mask_from_scribbles(
         inside: bool (H, W), pixels that belong to the object.
         outside: bool (H, W), pixels that do not.
         box: x0, y0, x1, y1 in pixels that the object does not leave; by default the whole image.
-        rounds: see `ROUNDS`.
+        params: by default the learned ones that ship.
 
     Returns:
-        One instance: its window holds the CRF's marginals, its box is `box` cut to the image.
+        One instance: its window holds the CRF's marginals, its box is `box` cut to the image, or the mask's.
 
     Raises:
         ShapeError: scribbles of another size than the image.
         ValueRangeError: no pixel inside; nothing that tells the outside (neither scribble nor box); pixels that are
             said to be both.
+        ParamsError: parameters without a network.
     """
     image = as_image(image)
-    size = image.shape[:2]
+    size = image.shape[0], image.shape[1]
     inside = as_array(inside, "inside", bool)
     outside = np.zeros(size, bool) if outside is None else as_array(outside, "outside", bool)
     for name, scribble in (("inside", inside), ("outside", outside)):
@@ -101,87 +93,100 @@ def mask_from_scribbles(
         raise ValueRangeError("nothing says what is outside: mark some of the background, or give a box")
     if (inside & outside).any():
         raise ValueRangeError("some pixels are marked both as inside and as outside")
-    x0, y0, x1, y1 = (0, 0, size[1], size[0]) if box is None else _box(box, size)
-    undecided = np.zeros(size, bool)
-    undecided[y0:y1, x0:x1] = True
-    undecided &= ~outside
-    return _cut_out(image, (x0, y0, x1, y1), undecided | inside, inside, rounds)
+    learned = checked_params(params)
+    if not isinstance(learned, LearnedParams):
+        raise ParamsError("scribbles need learned parameters, which have a mask network")
+    known = np.full(size, UNKNOWN, np.float32)
+    if box is not None:
+        corners = _box(box, size)
+        known, outside = _within(corners, size, outside)
+        outside &= ~inside
+    answer = _answered(learned, image, known, inside, outside, box is not None)
+    window = _solved(learned, image, answer, inside, outside)
+    if box is None:
+        x0, y0, x1, y1 = (int(v) for v in tight_box(window.mask))
+        corners = x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y
+    return Instances(size, np.array([corners], np.float32), np.ones(1, np.float32), np.ones(1, np.int64), (window,))
 
 
-def _cut_out(
+def _within(
+    box: tuple[int, int, int, int], size: tuple[int, int], outside: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What a box adds to what is known: its prompt, and that the object does not leave it."""
+    window = from_boxes(box, size).windows[0]
+    place = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
+    known = np.zeros(size, np.float32)
+    known[place] = window.probabilities
+    beyond = np.ones(size, bool)
+    beyond[place] = False
+    return known, outside | beyond
+
+
+def _answered(
+    params: LearnedParams,
     image: NDArray[np.uint8],
-    box: tuple[int, int, int, int],
-    possible: NDArray[np.bool_],
-    certain: NDArray[np.bool_],
-    rounds: int,
-) -> Instances:
-    """Alternate between the colour models of inside and outside, and the CRF.
+    known: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    outside: NDArray[np.bool_],
+    boxed: bool,
+) -> Answer:
+    """The network's answer to what is known, seen in the crop of the box or of the marks, then in the object's own."""
+    size = known.shape[0], known.shape[1]
+    marks = ~outside if boxed else inside | outside
+    for k in range(PASSES):
+        x0, y0, x1, y1 = (float(v) for v in tight_box(marks))
+        crop = Crop.around((x0, y0, x1, y1))
+        prompt = crop.mask(Window(known, 0, 0), size)
+        if k == 0:
+            _mark(prompt, crop.mask(Window(outside.astype(np.float32), 0, 0), size), 0)
+            _mark(prompt, crop.mask(Window(inside.astype(np.float32), 0, 0), size), 1)
+        answer = Answer(crop, prompt, params.mask_network(crop.image(image), prompt))
+        rect = crop.rect(size)
+        known = np.zeros(size, np.float32)
+        known[rect.slices] = sigmoid(crop.back(answer.odds, rect, rect.shape))
+        known[inside], known[outside] = 1, 0
+        marks = known > 0.5
+    return answer
+
+
+def _mark(prompt: NDArray[np.float32], scribble: NDArray[np.float32], value: int) -> None:
+    """Draw a scribble as the network knows it, as a few discs far from one another: in place.
 
     Args:
-        box: half-open, inside the image.
-        possible, certain: bool (H, W), pixels that may and that do belong to the object.
+        prompt: float32 (S, S).
+        scribble: float32 (S, S), its share of each cell.
+        value: of the discs.
     """
-    x0, y0, x1, y1 = box
-    height, width = image.shape[:2]
-    margin_y, margin_x = max(8, int(_MARGIN * (y1 - y0))), max(8, int(_MARGIN * (x1 - x0)))
-    top, left = max(0, y0 - margin_y), max(0, x0 - margin_x)
-    place = (slice(top, min(height, y1 + margin_y)), slice(left, min(width, x1 + margin_x)))
-    possible, certain = possible[place], certain[place]
-    if possible.all() and not certain.any():
-        raise ValueRangeError("the box covers the whole image, so nothing says what is outside: draw a smaller one")
-    lab = rgb_to_lab(np.ascontiguousarray(image[place]))
-    scale = float(np.sqrt((x1 - x0) * (y1 - y0)))
-    kernels: list[Bilateral | Gaussian] = [
-        Bilateral(lab, max(2.0, _THETA_ALPHA * scale), _THETA_BETA, _WEIGHT),
-        Gaussian(1.0, _SMOOTHNESS),
-    ]
-    colours = _colour_bins(lab)
-    # At first the scribble speaks for the object, or else the box, its middle more than its rim.
-    start = _bump(possible)
-    probability = certain.astype(np.float32) if certain.any() else start
-    prior = 0 if certain.any() else _PRIOR * np.log(start / (1 - start), where=possible, out=np.zeros_like(start))
-    for _ in range(max(1, rounds)):
-        odds = _colour_odds(colours, probability) + prior
-        odds[certain] = _CERTAIN
-        odds[~possible] = -_CERTAIN
-        probability = two_label_marginals(odds, kernels)
-    return Instances(
-        (height, width),
-        np.array([box], np.float32),
-        np.ones(1, np.float32),
-        np.ones(1, np.int64),
-        (Window(np.clip(probability, 0, 1), top, left),),
-    )
+    cells = np.argwhere(scribble >= max(1e-3, min(0.5, float(scribble.max()))))
+    if not len(cells):
+        return
+    distance = ((cells - cells.mean(0)) ** 2).sum(1)
+    chosen = [cells[distance.argmin()]]
+    y, x = np.ogrid[: len(prompt), : len(prompt)]
+    for _ in range(_POINTS):
+        distance = np.min([((cells - one) ** 2).sum(1) for one in chosen], axis=0)
+        prompt[(y - chosen[-1][0]) ** 2 + (x - chosen[-1][1]) ** 2 <= _RADIUS**2] = value
+        if distance.max() <= (2 * _RADIUS) ** 2:
+            break
+        chosen.append(cells[distance.argmax()])
 
 
-def _colour_bins(lab: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The histogram cell of each pixel's colour: int64 (h, w); the axes span what the crop holds."""
-    flat = lab.reshape(-1, 3)
-    low, high = flat.min(axis=0), flat.max(axis=0)
-    cells = ((flat - low) / np.maximum(high - low, 1e-3) * (_BINS - 1) + 0.5).astype(np.int64)
-    index: NDArray[np.int64] = (cells[:, 0] * _BINS + cells[:, 1]) * _BINS + cells[:, 2]
-    return index.reshape(lab.shape[:2])
-
-
-def _colour_odds(colours: NDArray[np.int64], probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-odds that each pixel's colour is one of the inside, given how likely each pixel is inside now."""
-    densities = []
-    for weights in (probability, 1 - probability):
-        counts = np.bincount(colours.ravel(), weights.ravel(), minlength=_BINS**3).reshape(_BINS, _BINS, _BINS)
-        density = gaussian_filter(counts, _SOFTNESS, mode="constant")
-        densities.append((density / max(density.sum(), 1e-9) + 1e-6).ravel())
-    odds = _TRUST * np.log(densities[0] / densities[1])
-    return np.clip(odds, -_LIMIT, _LIMIT).astype(np.float32)[colours]
-
-
-def _bump(possible: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What is inside at first: 0.9 in the middle of the possible pixels, 0.5 at their rim, 0 elsewhere."""
-    rows, columns = (np.flatnonzero(possible.any(axis=axis)) for axis in (1, 0))
-    y = np.abs(np.linspace(-1, 1, len(rows)))[:, None]
-    x = np.abs(np.linspace(-1, 1, len(columns)))
-    bump = np.zeros(possible.shape, np.float32)
-    bump[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 0.9 - 0.4 * np.maximum(x, y)
-    return bump * possible
+def _solved(
+    params: LearnedParams,
+    image: NDArray[np.uint8],
+    answer: Answer,
+    inside: NDArray[np.bool_],
+    outside: NDArray[np.bool_],
+) -> Window:
+    """The CRF's marginals; what is marked is certain."""
+    found = answer.unary((image.shape[0], image.shape[1]), params.crf, params.temperature)
+    rect = found.rect
+    certain = inside[rect.slices].astype(np.float32) - outside[rect.slices]
+    decided = resized(certain, rect.grid)
+    odds = np.where(np.abs(decided) > 0.5, np.sign(decided) * np.float32(_CERTAIN), found.odds)
+    (window,) = solve(image, [Unary(odds.astype(np.float32), rect, found.scale, found.params)])
+    # The CRF erases less than a few pixels: what was marked is better than nothing.
+    return window or Window(inside.astype(np.float32), 0, 0)
 
 
 def _box(box: ArrayLike, size: tuple[int, int]) -> tuple[int, int, int, int]:

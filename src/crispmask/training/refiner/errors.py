@@ -149,14 +149,14 @@ def draw_prompt(mask: Mask, others: Mask, rgb: NDArray[np.uint8], side: int, rng
         return scribbles(mask, rng)
     if kind < 0.30:
         return mask
-    if kind < 0.36:
+    if kind < 0.38:
         prompt = grid(mask, int(rng.choice([14, 14, 28, 28, 56])))
         return prompt if rng.random() < 0.5 else binarised(prompt, side)
-    if kind < 0.44:
+    if kind < 0.46:
         return polygon(mask, rng)
     if kind < 0.50:
         return grabcut(mask, rgb, rng)
-    if kind < 0.70:
+    if kind < 0.69:
         prompt = mask_head(mask, rng)
     elif kind < 0.84:
         prompt = prototypes(mask, rng)
