@@ -78,7 +78,7 @@ def fit(
         ModelError: a loss that diverged, or a damaged checkpoint.
         CrispmaskError: images that cannot be used.
     """
-    kind = _checked(device)
+    kind = device_type(device)
     network = network.to(device, memory_format=LAYOUT[kind]).train()
     config = batches.config
     if config.batch_size >= LEAST_BATCH:
@@ -171,8 +171,8 @@ def _rate(step: int, total: int) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * step / total)) + LAST_RATE
 
 
-def _checked(device: str) -> str:
-    """The device's type, or ParamsError."""
+def device_type(device: str) -> str:
+    """The type of a device of torch; ParamsError where it cannot be used."""
     try:
         kind = torch.device(device).type
         torch.zeros(1, device=device)

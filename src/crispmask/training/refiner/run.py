@@ -31,7 +31,7 @@ from crispmask.training.refiner.batches import Batches, examples
 from crispmask.training.refiner.config import LearnConfig
 from crispmask.training.refiner.cuts import cut_all
 from crispmask.training.refiner.export import export_network
-from crispmask.training.refiner.fit import Step, fit
+from crispmask.training.refiner.fit import Step, device_type, fit
 from crispmask.training.refiner.gate import Gate, learn_gate
 from crispmask.training.refiner.measure import Setting, boxes_after, chosen, masks_after, measure
 from crispmask.training.refiner.objects import AnnotatedObject, Source, chances, read_objects, split
@@ -187,7 +187,7 @@ def _trained(
 ) -> tuple[bytes, list[Step]]:
     """The trained network's ONNX file, and the steps of its training."""
     batches: Batches | ResidentBatches = Batches(seen, config)
-    if torch.device(device).type == "cuda":
+    if device_type(device) == "cuda":
         cuts = cut_all(
             seen,
             work / "cuts.npz",
