@@ -33,6 +33,19 @@ def test_a_box_around_a_disc_becomes_the_disc(disc):
     assert found.boxes[0].tolist() == [31, 16, 89, 74]
 
 
+def test_scribbles_choose_one_of_two_discs_that_look_alike(disc):
+    image, truth = disc
+    twice, both = np.concatenate([image, image], axis=1), np.zeros((90, 240), bool)
+    both[:, :120] = truth
+    inside, outside = np.zeros_like(both), np.zeros_like(both)
+    inside[40:50, 50:70] = True
+    outside[5:85, 118:122] = outside[40:50, 165:195] = True
+    found = mask_from_scribbles(twice, inside, outside, box=(0, 0, 125, 90)).mask(0)
+    assert iou(found, both) > 0.95
+    assert found[inside].all()
+    assert not found[outside].any()
+
+
 def test_what_is_marked_holds(astronaut):
     inside, outside = np.zeros((512, 512), bool), np.zeros((512, 512), bool)
     inside[80:200, 205:225] = inside[300:480, 200:210] = True

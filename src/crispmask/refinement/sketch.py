@@ -1,6 +1,7 @@
 """Masks without a detector: from a box around the object, or from scribbles on it and beside it.
 
-Both are prompts of the mask network; the CRF finds the edge, as in `refine`.
+Both are prompts of the mask network; the CRF finds the edge, as in `refine`. Where the network's answer contradicts a
+scribble, as it may for drawings and diagrams, colours decide.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window, tight_box
 from crispmask.refinement.answer import Answer
+from crispmask.refinement.colour_models import mask_by_colours
 from crispmask.refinement.crops import Crop
 from crispmask.refinement.learned import LearnedParams
 from crispmask.refinement.masks import checked_params, refine
@@ -96,12 +98,15 @@ def mask_from_scribbles(
     learned = checked_params(params)
     if not isinstance(learned, LearnedParams):
         raise ParamsError("scribbles need learned parameters, which have a mask network")
-    known = np.full(size, UNKNOWN, np.float32)
+    known, marked = np.full(size, UNKNOWN, np.float32), outside
+    corners = 0, 0, size[1], size[0]
     if box is not None:
         corners = _box(box, size)
         known, outside = _within(corners, size, outside)
         outside &= ~inside
     answer = _answered(learned, image, known, inside, outside, box is not None)
+    if _contradicts(answer, inside, marked):
+        return mask_by_colours(image, corners, ~outside | inside, inside)
     window = _solved(learned, image, answer, inside, outside)
     if box is None:
         x0, y0, x1, y1 = (int(v) for v in tight_box(window.mask))
@@ -169,6 +174,14 @@ def _mark(prompt: NDArray[np.float32], scribble: NDArray[np.float32], value: int
         if distance.max() <= (2 * _RADIUS) ** 2:
             break
         chosen.append(cells[distance.argmax()])
+
+
+def _contradicts(answer: Answer, inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> bool:
+    """Whether the network takes most of what is marked inside for outside, or the other way round."""
+    size = inside.shape[0], inside.shape[1]
+    shares = [answer.crop.mask(Window(marks.astype(np.float32), 0, 0), size) for marks in (inside, outside)]
+    within, beyond = (float((answer.mask * share).sum() / max(share.sum(), 1e-6)) for share in shares)
+    return within < 0.5 or beyond > 0.5
 
 
 def _solved(
