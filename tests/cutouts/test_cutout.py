@@ -54,8 +54,12 @@ def test_foreground_with_the_true_alpha(disc):
 
 
 @pytest.mark.needs("pymatting")
-def test_foreground_against_pymatting(disc):
-    """Its module alone: its package compiles a hundred other functions when it is imported."""
+def test_foreground_against_pymatting(disc, tmp_path, monkeypatch):
+    """Its module alone: its package compiles a hundred other functions when it is imported.
+
+    What Numba keeps of a module that is loaded so cannot be read again: it is kept for this run only.
+    """
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     folder = importlib.util.find_spec("pymatting").submodule_search_locations[0]
     file = Path(folder) / "foreground" / "estimate_foreground_ml.py"
     spec = importlib.util.spec_from_file_location("estimate_foreground_ml", file)
