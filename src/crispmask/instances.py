@@ -72,6 +72,12 @@ class Window:
         """Bool (h, w)."""
         return self.probabilities > MASK_THRESHOLD
 
+    @property
+    def mask_box(self) -> tuple[int, int, int, int]:
+        """x0, y0, x1, y1 of the mask in pixels of the image, half-open; without area where it is empty."""
+        x0, y0, x1, y1 = (int(v) for v in tight_box(self.mask))
+        return x0 + self.x, y0 + self.y, x1 + self.x, y1 + self.y
+
     def over(self, rect: Rect) -> NDArray[np.float32]:
         """The probabilities over a rectangle of the image, which may cut the window or reach beyond it.
 

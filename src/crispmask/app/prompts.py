@@ -94,11 +94,10 @@ def _seen_around(photo: Photo, x: float, y: float) -> Source:
     inside = crop.rect(photo.size)
     probabilities = np.clip(sigmoid(crop.back(odds, inside, inside.shape)), 0, 1)
     window = Window(probabilities, inside.y0, inside.x0)
-    x0, y0, x1, y1 = (float(v) for v in tight_box(window.mask))
+    x0, y0, x1, y1 = (float(v) for v in window.mask_box)
     if x1 <= x0:
         raise DataError("no object is seen there: draw a box around it, or mark it")
-    box = x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y
-    return Source(window, box, 0.5)  # a model made it: it is refined without asking the gate
+    return Source(window, (x0, y0, x1, y1), 0.5)  # a model made it: it is refined without asking the gate
 
 
 def _worth(crop: Crop, odds: NDArray[np.float32], x: float, y: float) -> float:

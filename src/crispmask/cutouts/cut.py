@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from crispmask.cutouts.alpha import radius_of, soft_alpha
 from crispmask.cutouts.foreground import estimate_foreground
-from crispmask.errors import ShapeError
 from crispmask.image import as_image, read_image
 from crispmask.instances import Instances, Window, tight_box
-from crispmask.refinement.inputs import as_instances
+from crispmask.refinement.inputs import as_instances, check_size
 from crispmask.refinement.windows import MAX_PIXELS, resized
 
 
@@ -45,14 +44,8 @@ def cutout(
         DataError: detections without masks.
     """
     photo = read_image(image) if isinstance(image, str | Path) else as_image(image)
-    size = photo.shape[0], photo.shape[1]
-    instances = as_instances(masks, size)
-    if instances.image_size != size:
-        raise ShapeError(
-            "the masks are for an image of {}x{} pixels (height x width), the image has {}x{}".format(
-                *instances.image_size, *size
-            )
-        )
+    instances = as_instances(masks, (photo.shape[0], photo.shape[1]))
+    check_size(photo, instances)
     windows = [_all_of(instances)] if together else instances.windows
     return [_cut(photo, window, crop) for window in windows]
 

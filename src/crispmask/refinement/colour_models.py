@@ -28,7 +28,7 @@ _SOFTNESS = 0.8  # standard deviation that softens the histograms, bins
 _TRUST = 0.5  # weight of the colours' log-odds against the CRF: neighbouring pixels do not speak independently
 _LIMIT = 3.0  # bound on the log-odds of a pixel's colour
 _PRIOR = 0.7  # weight of the box: objects fill its middle rather than its corners
-_CERTAIN = 12.0  # log-odds of a pixel that the user decided
+CERTAIN = 12.0  # log-odds of a pixel that the user decided
 _MARGIN = 0.3  # what the outside is learnt from: a frame around the box, as a multiple of its sides
 _THETA_ALPHA = 0.12  # position bandwidth, as a multiple of the square root of the box's area
 _THETA_BETA = 6.0  # colour bandwidth, Lab units
@@ -72,8 +72,8 @@ def mask_by_colours(
     prior = 0 if certain.any() else _PRIOR * np.log(start / (1 - start), where=possible, out=np.zeros_like(start))
     for _ in range(ROUNDS):
         odds = _colour_odds(colours, probability) + prior
-        odds[certain] = _CERTAIN
-        odds[~possible] = -_CERTAIN
+        odds[certain] = CERTAIN
+        odds[~possible] = -CERTAIN
         probability = two_label_marginals(odds, kernels)
     return Instances(
         (height, width),

@@ -6,6 +6,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crispmask.errors import DataError, ShapeError
 from crispmask.instances import Instances
@@ -74,3 +75,13 @@ def like(original: Any, after: Instances) -> Any:
     else:
         full = after.masks()
     return full.astype(array.dtype, copy=False).reshape(array.shape)
+
+
+def check_size(image: NDArray[np.uint8], instances: Instances) -> None:
+    """ShapeError unless the instances are of an image of this size."""
+    if instances.image_size != image.shape[:2]:
+        raise ShapeError(
+            "the masks are for an image of {}x{} pixels (height x width), the image has {}x{}".format(
+                *instances.image_size, *image.shape[:2]
+            )
+        )

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from crispmask.instances import Instances, Window, tight_box
+from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
 from crispmask.refinement.crops import Box, Crop, bounded
 from crispmask.refinement.unary import Unary, is_binary, log_odds, soften
@@ -72,8 +72,7 @@ class InstanceView:
         """The square in which the mask network sees it."""
         if self.from_box:
             return Crop.around(self.box)
-        x0, y0, x1, y1 = (float(v) for v in tight_box(self.window.mask))
-        return Crop.around((x0 + self.window.x, y0 + self.window.y, x1 + self.window.x, y1 + self.window.y))
+        return Crop.around(self.window.mask_box)
 
     @cached_property
     def prompt(self) -> NDArray[np.float32]:

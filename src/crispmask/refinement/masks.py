@@ -17,7 +17,7 @@ from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
 from crispmask.refinement.answer import Answer
-from crispmask.refinement.inputs import as_instances, like
+from crispmask.refinement.inputs import as_instances, check_size, like
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.named import default_params
@@ -121,7 +121,7 @@ def refine_instances(
     Returns:
         The refined instances, and what was decided for each; see `refine`.
     """
-    _check_size(image, instances)
+    check_size(image, instances)
     flags = [from_boxes] * len(instances) if isinstance(from_boxes, bool) else list(from_boxes)
     if isinstance(params, CRFParams) and any(flags):
         raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
@@ -243,7 +243,7 @@ def explain(
         raise ParamsError("only learnt parameters decide; CRFParams refine every mask in the same way")
     size = image.shape[0], image.shape[1]
     found = as_instances(masks, size) if boxes is None else from_boxes(boxes, size)
-    _check_size(image, found)
+    check_size(image, found)
 
     def decide(i: int) -> Decision | None:
         if not found.windows[i].mask.any():
@@ -273,7 +273,7 @@ def refine_each(
     Raises:
         ShapeError: instances of another image size.
     """
-    _check_size(image, instances)
+    check_size(image, instances)
     refined = [list(instances.windows) for _ in settings]
     for i, window in enumerate(instances.windows):
         if window.mask.any():
@@ -302,20 +302,11 @@ def instance_crf(
     Raises:
         ShapeError: instances of another image size.
     """
-    _check_size(image, instances)
+    check_size(image, instances)
     view = InstanceView.of(image, instances, i)
     unary = view.unary(params) if isinstance(params, CRFParams) else params.unary(view, params.answer(view))
     found = kernels(image, unary.rect, unary.scale, unary.params)
     return DenseCRF(unary_energies(unary.odds[None]), found), (unary.rect.y0, unary.rect.x0)
-
-
-def _check_size(image: NDArray[np.uint8], instances: Instances) -> None:
-    if instances.image_size != image.shape[:2]:
-        raise ShapeError(
-            "the masks are for an image of {}x{} pixels (height x width), the image has {}x{}".format(
-                *instances.image_size, *image.shape[:2]
-            )
-        )
 
 
 def _map(

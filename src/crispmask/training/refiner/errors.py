@@ -7,6 +7,7 @@ from the generator that is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import cv2
@@ -19,6 +20,20 @@ from crispmask.refinement.prompts import UNKNOWN
 
 Mask = NDArray[np.float32]
 Random = np.random.Generator
+
+SHARES = {
+    "box": 0.18,
+    "scribbles": 0.04,
+    "exact": 0.08,
+    "grid": 0.08,
+    "polygon": 0.08,
+    "GrabCut": 0.04,
+    "mask head": 0.19,
+    "prototypes": 0.15,
+    "wandering outline": 0.11,
+    "blurred": 0.05,
+}
+"""Of each kind of prompt among those that a network is trained on."""
 
 _SIDE = 256  # cells for which the widths below hold; they grow with the crop
 
@@ -141,26 +156,26 @@ def draw_prompt(mask: Mask, others: Mask, rgb: NDArray[np.uint8], side: int, rng
     Returns:
         float32 (S, S) in [0, 1].
     """
-    kind, size = rng.random(), len(mask)
-    if kind < 0.18:
+    kind, size = _kind(rng), len(mask)
+    if kind == "box":
         box = bounds(mask)
         return ellipse(_jittered(box, 0.04 * rng.random(), rng) if rng.random() < 0.6 else box, size)
-    if kind < 0.22:
+    if kind == "scribbles":
         return scribbles(mask, rng)
-    if kind < 0.30:
+    if kind == "exact":
         return mask
-    if kind < 0.38:
+    if kind == "grid":
         prompt = grid(mask, int(rng.choice([14, 14, 28, 28, 56])))
         return prompt if rng.random() < 0.5 else binarised(prompt, side)
-    if kind < 0.46:
+    if kind == "polygon":
         return polygon(mask, rng)
-    if kind < 0.50:
+    if kind == "GrabCut":
         return grabcut(mask, rgb, rng)
-    if kind < 0.69:
+    if kind == "mask head":
         prompt = mask_head(mask, rng)
-    elif kind < 0.84:
+    elif kind == "prototypes":
         prompt = prototypes(mask, rng)
-    elif kind < 0.95:
+    elif kind == "wandering outline":
         prompt = wandering(mask, rng)
     else:
         prompt = _blurred(mask, 0.8)
@@ -190,6 +205,12 @@ KINDS: dict[str, tuple[Maker, float]] = {
     "28 x 28 grid": (lambda mask, others, rgb, rng: grid(mask, 28), 0.5),
 }
 """Kinds of coarse masks on which a network is measured, and the share of each that has no probabilities."""
+
+
+def _kind(rng: Random) -> str:
+    """A kind of prompt, drawn by the shares."""
+    drawn = rng.random()
+    return next((name for name, end in zip(SHARES, accumulate(SHARES.values()), strict=True) if drawn < end), "blurred")
 
 
 def _jittered(box: Box, share: float, rng: Random) -> Box:

@@ -27,7 +27,6 @@ SECOND_PASS = 0.25
 WARM_UP, LAST_RATE = 150, 0.004
 WEIGHT_DECAY, LARGEST_GRADIENT, MEAN = 0.01, 3.0, 0.998
 SAVE_EVERY = 100  # steps
-LAYOUT = {"cpu": torch.channels_last, "cuda": torch.channels_last}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def fit(
         CrispmaskError: images that cannot be used.
     """
     kind = device_type(device)
-    network = network.to(device, memory_format=LAYOUT[kind]).train()
+    network = network.to(device, memory_format=torch.channels_last).train()
     config = batches.config
     if config.batch_size >= LEAST_BATCH:
         rgb, prompt, _ = (part.to(device) for part in _unfailed(batches[len(batches)]))  # a step that is not trained on

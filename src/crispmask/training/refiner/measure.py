@@ -17,7 +17,7 @@ from crispmask.coco.rle import mask_to_rle
 from crispmask.errors import DataError
 from crispmask.evaluation.overlap import overlaps
 from crispmask.files import write_bytes
-from crispmask.instances import Instances, Window, tight_box
+from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
 from crispmask.refinement import LearnedParams
 from crispmask.refinement.answer import Answer
@@ -134,9 +134,7 @@ def masks_after(params: LearnedParams, settings: Sequence[Setting]) -> Work:
         made = []
         for kind, window in _masks(image, one, rng):
             if window.mask.any():
-                x0, y0, x1, y1 = (float(v) for v in tight_box(window.mask))
-                box = x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y
-                view = InstanceView(image, window, box)
+                view = InstanceView(image, window, window.mask_box)
                 answer = params.answer(view)
                 before = _overlaps(window, one)
                 after = tuple(_overlaps(w, one) if w else before for w in _refined(view, answer, settings))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from crispmask.training.refiner.batches import SIZE_CHANCES, SIZES, Batch
 from crispmask.training.refiner.config import LearnConfig
-from crispmask.training.refiner.cuts import CONTEXT, GRABCUTS, POLYGONS, Cuts
+from crispmask.training.refiner.cuts import CELLS, CONTEXT, GRABCUTS, PLANES, POLYGONS, Cuts
 from crispmask.training.refiner.tensor_errors import Exact, draw_prompts
 
 _PASTED, _MOVED = 0.15, 0.1
@@ -33,10 +33,16 @@ class ResidentBatches:
 
     def __init__(self, cuts: Cuts, chances: NDArray[np.float64], config: LearnConfig, device: str) -> None:
         self.config, self.device = config, torch.device(device)
+        rgb = np.empty((len(cuts), CELLS, CELLS, 3), np.uint8)
+        masks = np.empty((len(cuts), PLANES, CELLS, CELLS), np.uint8)
+
+        def decode(i: int) -> None:
+            rgb[i], masks[i] = cuts.decoded(i)
+
         with ThreadPoolExecutor(cpu_count()) as pool:
-            decoded = list(pool.map(cuts.decoded, range(len(cuts))))
-        self._rgb = torch.from_numpy(np.stack([rgb for rgb, _ in decoded])).to(device).permute(0, 3, 1, 2)
-        self._masks = torch.from_numpy(np.stack([masks for _, masks in decoded])).to(device)
+            list(pool.map(decode, range(len(cuts))))  # which raises what a crop raised
+        self._rgb = torch.from_numpy(rgb).to(device).permute(0, 3, 1, 2)
+        self._masks = torch.from_numpy(masks).to(device)
         self._count = torch.from_numpy(cuts.found).to(device)
         self._chances = torch.from_numpy(chances).float().to(device)
 

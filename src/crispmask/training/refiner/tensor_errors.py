@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Generator, Tensor
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from crispmask.refinement.crops import CORNER, INSIDE
 from crispmask.refinement.prompts import UNKNOWN
+from crispmask.training.refiner.errors import SHARES
 
 _SIDE = 256  # cells for which the widths below hold; they grow with the crop
 _DISCS = 4  # of each colour of a scribble, at most
@@ -46,9 +48,9 @@ class Exact:
 def draw_prompts(exact: Exact, detected: float, rng: Generator) -> Tensor:
     """Random prompts, one of each object; `detected` of those that a detector found are its masks."""
     b = len(exact.mask)
-    ends = [round(b * share) for share in _cumulative(_SHARES)]
+    ends = [round(b * end) for end in accumulate(share for share, _, _ in _KINDS.values())]
     made = []
-    for (draw, bites), start, end in zip(_DRAWERS, [0, *ends], ends, strict=False):
+    for (_, draw, bites), start, end in zip(_KINDS.values(), [0, *ends], ends, strict=False):
         if end > start:
             some = exact.part(slice(start, end))
             prompt = draw(some, rng)
@@ -168,24 +170,21 @@ def blurred(mask: Tensor, sigma: float) -> Tensor:
 Drawer = Callable[[Exact, Generator], Tensor]
 
 _KINDS: Mapping[str, tuple[float, Drawer, bool]] = {
-    "box": (0.18, lambda exact, rng: from_boxes(exact.mask, rng), False),
-    "scribbles": (0.04, lambda exact, rng: scribbles(exact.mask, rng), False),
-    "exact": (0.08, lambda exact, rng: exact.mask, False),
-    "grid": (0.08, lambda exact, rng: grids(exact.mask, rng), False),
-    "drawn": (0.12, lambda exact, rng: exact.drawn[:, _whole(exact.drawn.shape[1], rng)][:, None], False),
-    "mask head": (0.19, lambda exact, rng: mask_head(exact.mask, rng), True),
-    "prototypes": (0.15, lambda exact, rng: prototypes(exact.mask, rng), True),
-    "wandering outline": (0.11, lambda exact, rng: wandering(exact.mask, rng), True),
-    "blurred": (0.05, lambda exact, rng: blurred(exact.mask, 0.8), True),
+    "box": (SHARES["box"], lambda exact, rng: from_boxes(exact.mask, rng), False),
+    "scribbles": (SHARES["scribbles"], lambda exact, rng: scribbles(exact.mask, rng), False),
+    "exact": (SHARES["exact"], lambda exact, rng: exact.mask, False),
+    "grid": (SHARES["grid"], lambda exact, rng: grids(exact.mask, rng), False),
+    "drawn": (
+        SHARES["polygon"] + SHARES["GrabCut"],
+        lambda exact, rng: exact.drawn[:, _whole(exact.drawn.shape[1], rng)][:, None],
+        False,
+    ),
+    "mask head": (SHARES["mask head"], lambda exact, rng: mask_head(exact.mask, rng), True),
+    "prototypes": (SHARES["prototypes"], lambda exact, rng: prototypes(exact.mask, rng), True),
+    "wandering outline": (SHARES["wandering outline"], lambda exact, rng: wandering(exact.mask, rng), True),
+    "blurred": (SHARES["blurred"], lambda exact, rng: blurred(exact.mask, 0.8), True),
 }
 """Share of each kind of prompt, what draws it, and whether it is bitten and at times made binary."""
-
-_SHARES = tuple(share for share, _, _ in _KINDS.values())
-_DRAWERS = tuple((draw, bites) for _, draw, bites in _KINDS.values())
-
-
-def _cumulative(shares: tuple[float, ...]) -> list[float]:
-    return [sum(shares[: k + 1]) / sum(shares) for k in range(len(shares))]
 
 
 def _binary(prompt: Tensor, rng: Generator) -> Tensor:
