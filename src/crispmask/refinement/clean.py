@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.instances import MASK_THRESHOLD
-
-_EIGHT = np.ones((3, 3), np.int64)
+from crispmask.refinement._clean_kernels import mark_small
 
 
 def without_specks(probabilities: NDArray[np.float32], share: float) -> NDArray[np.float32]:
@@ -27,35 +26,12 @@ def without_specks(probabilities: NDArray[np.float32], share: float) -> NDArray[
     area = int(mask.sum())
     if not share or not area:
         return probabilities
-    specks = _small_parts(mask, share * area)
-    holes = _small_holes(mask & ~specks, share * area)
-    if not (specks.any() or holes.any()):
+    specks, holes = np.zeros_like(mask), np.zeros_like(mask)
+    found = mark_small(mask, True, 1, share * area, True, specks)
+    found += mark_small(mask & ~specks if found else mask, False, 0, share * area, False, holes)
+    if not found:
         return probabilities
     changed = probabilities.copy()
     changed[specks] = 1 - changed[specks]
     changed[holes] = np.maximum(1 - changed[holes], np.nextafter(np.float32(MASK_THRESHOLD), np.float32(1)))
     return changed
-
-
-def _small_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    from scipy.ndimage import label
-
-    parts, count = label(mask, _EIGHT)
-    if count < 2:
-        return np.zeros_like(mask)
-    areas = np.bincount(parts.ravel())
-    areas[0] = 0
-    small = areas < least
-    small[0] = small[areas.argmax()] = False
-    chosen: NDArray[np.bool_] = small[parts]
-    return chosen
-
-
-def _small_holes(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
-    from scipy.ndimage import label
-
-    parts, _ = label(~mask)
-    small = np.bincount(parts.ravel()) < least
-    small[0] = False
-    chosen: NDArray[np.bool_] = small[parts]
-    return chosen
