@@ -14,8 +14,13 @@ onnx = pytest.importorskip("onnx", reason="extra torch is not installed")
 from crispmask.errors import ModelError, ParamsError  # noqa: E402
 from crispmask.instances import Instances  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.refinement import default_params, refine  # noqa: E402
+from crispmask.refinement import crops, default_params, refine, windows  # noqa: E402
+from crispmask.refinement.answer import POSSIBLE, Answer, bounds  # noqa: E402
+from crispmask.refinement.features import instance_features  # noqa: E402
+from crispmask.refinement.instance import InstanceView  # noqa: E402
 from crispmask.refinement.network_on_device import MaskNetworkOnDevice  # noqa: E402
+from crispmask.refinement.on_device import solved  # noqa: E402
+from crispmask.refinement.tensor_features import looked_at  # noqa: E402
 
 
 @pytest.fixture
@@ -53,17 +58,73 @@ def test_masks_from_boxes(on_tensors: None, scene: Any) -> None:
     assert agreement(found.masks(), expected.masks()) >= 0.999
 
 
-def test_the_network_on_tensors(scene: Any, torch_device: torch.device) -> None:
-    """Crops of two sizes and numbers of passes, in order."""
+def test_what_the_gate_sees(scene: Any, torch_device: torch.device) -> None:
+    """Features and bounds from tensors are those of the answers, one by one; also where there is no mask."""
     image, coarse = scene
     params = default_params()
-    crops = [image[:128, :128], image[:96, :96], image[:128, 32:]]
-    prompts = [np.ascontiguousarray(c[: len(i), : len(i)]) for c, i in zip(coarse, crops, strict=False)]
-    passes = [1, 1, 2]
-    found = MaskNetworkOnDevice(params.network, torch_device)(crops, prompts, passes)
-    for odds, crop, prompt, times in zip(found, crops, prompts, passes, strict=True):
-        expected = params.mask_network(np.ascontiguousarray(crop), prompt, times)
-        np.testing.assert_allclose(odds, expected, atol=2e-3)
+    views = [InstanceView.of(image, Instances.from_masks(coarse[:3]), i) for i in range(3)]
+    odds = np.stack([params.answer(view).odds for view in views])
+    odds[2] = -5
+    odds[2, 100:120, 30:50] = -1  # possible, though no mask
+    answers = [Answer(view.crop, view.prompt, own) for view, own in zip(views, odds, strict=True)]
+    prompts = torch.from_numpy(np.stack([view.prompt for view in views])).to(torch_device)
+    features, found, masks, possible = looked_at(views, prompts, torch.from_numpy(odds).to(torch_device))
+    for view, answer, *ours in zip(views, answers, features, found, masks, possible, strict=True):
+        np.testing.assert_allclose(ours[0], instance_features(view, answer), rtol=1e-4, atol=1e-5)
+        assert ours[1:] == [answer.mask.any(), bounds(answer.mask), bounds(answer.odds > POSSIBLE)]
+    assert found == [True, True, False]
+
+
+def test_instances_of_several_images(scene: Any, torch_device: torch.device) -> None:
+    """Views of images of two sizes are worked on at the same time, and come out as they do alone."""
+    image, coarse = scene
+    small = np.ascontiguousarray(image[10:110, 20:140])
+    masks = {id(image): coarse[:2], id(small): coarse[1:3, 10:110, 20:140]}
+    views = [
+        InstanceView.of(pixels, Instances.from_masks(masks[id(pixels)]), i, from_box=pixels is small)
+        for i in range(2)
+        for pixels in (image, small)
+    ]
+    params = default_params().with_overrides({"gated": "none"})
+    together = {one.number: one for some in solved(views, params, torch_device) for one in some}
+    assert sorted(together) == [0, 1, 2, 3]
+    for i, view in enumerate(views):
+        ((alone,),) = solved([view], params, torch_device)
+        assert together[i].decision.reason == alone.decision.reason == params.decide(view)[1].reason
+        assert together[i].rect == alone.rect
+        np.testing.assert_allclose(together[i].marginals, alone.marginals, atol=1e-3)
+
+
+def test_windows_at_a_lower_resolution(on_tensors: None, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, coarse = scene
+    monkeypatch.setattr(windows, "MAX_PIXELS", 2000)
+    expected, found = (refine(image, coarse[:2], device=device) for device in (None, "cuda"))
+    assert agreement(found, expected) >= 0.999
+    np.testing.assert_allclose(found, expected, atol=0.02)  # a colour may be rounded to the next number
+
+
+def test_objects_that_are_averaged_first(on_tensors: None, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crops of more than four times as many pixels as cells, on each side."""
+    image, coarse = scene
+    monkeypatch.setattr(crops, "SIZES", (32,))
+    large = [
+        np.ascontiguousarray(array.repeat(3, -2 - k).repeat(3, -1 - k)) for k, array in ((1, image), (0, coarse[:2]))
+    ]
+    views = [InstanceView.of(large[0], Instances.from_masks(large[1]), i) for i in range(2)]
+    assert all(view.crop.shrink > 1 for view in views)
+    expected, found = (refine(*large, device=device) for device in (None, "cuda"))
+    assert agreement(found, expected) >= 0.999
+
+
+def test_the_network_on_tensors(scene: Any, torch_device: torch.device) -> None:
+    image, coarse = scene
+    params = default_params()
+    parts, prompts = np.stack([image[:, :128], image[:, 32:]]), np.ascontiguousarray(coarse[:2, :, :128])
+    network = MaskNetworkOnDevice(params.network, torch_device)
+    for passes in (1, 2):
+        found = network(*(torch.from_numpy(given).to(torch_device).float() for given in (parts, prompts)), passes)
+        for odds, crop, prompt in zip(found.cpu().numpy(), parts, prompts, strict=True):
+            np.testing.assert_allclose(odds, params.mask_network(crop, prompt, passes), atol=2e-3)
 
 
 def test_a_network_that_runs_on_the_cpu_only() -> None:

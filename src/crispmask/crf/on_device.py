@@ -15,6 +15,7 @@ from crispmask.crf.kernels import Bilateral, Gaussian, Kernel
 from crispmask.crf.tensors import host
 from crispmask.crf.torch_lattice import TorchLattice
 from crispmask.crf.torch_meanfield import GridGaussian, Message, Windows
+from crispmask.params import CRFParams
 
 AnyKernel = Kernel | Gaussian
 
@@ -104,6 +105,38 @@ def infer_windows(
     return [result for result in results if result is not None]
 
 
+def infer_points(
+    log_odds: Tensor, colours: Tensor, windows: Windows, theta_alphas: Sequence[float], params: CRFParams
+) -> Tensor:
+    """`infer_windows` for windows whose points lie in one list on the device, with one setting for all of them.
+
+    Args:
+        log_odds: float32 (N,).
+        colours: float32 (N, C).
+        windows: where the points are.
+        theta_alphas: of each window, in its pixels: it takes the place of the one in `params`.
+        params: weights, the other bandwidths, normalisation, self term and iterations.
+
+    Returns:
+        Foreground probabilities, float32 (N,).
+    """
+    options = params.normalization, params.self_term
+    ones = torch.ones_like(log_odds)[:, None]
+    messages = []
+    if params.iterations and params.bilateral_weight > 0:
+        alphas = [(alpha,) * len(windows.places) for alpha in theta_alphas]
+        features = _placed(colours, windows, alphas, [params.theta_beta] * len(alphas))
+        lattice = TorchLattice(features, windows.window if len(windows.shapes) > 1 else None)
+        weight = ones * params.bilateral_weight
+        messages.append(torch_meanfield.message(lattice.filter, lambda: lattice.diagonal()[:, None], weight, *options))
+    if params.iterations and params.smoothness_weight > 0:
+        thetas = [(params.theta_gamma,) * len(windows.places)] * len(windows.shapes)
+        gaussian, weight = GridGaussian(windows, thetas, log_odds), ones * params.smoothness_weight
+        messages.append(torch_meanfield.message(gaussian.filter, lambda: ones, weight, *options))
+    graph = _pays(len(log_odds))
+    return torch_meanfield.two_labels(-log_odds[:, None], messages, None, params.iterations, graph=graph)[:, 0]
+
+
 def _pays(values: int) -> bool:
     """Whether launching the kernels one by one would take longer than they do."""
     return values <= _FEW_VALUES
@@ -181,14 +214,19 @@ def _features(kernels: Sequence[Kernel], windows: Windows) -> Tensor:
         return torch.cat([torch.as_tensor(p, device=device).T for p in parts]).contiguous()
     images: list[Bilateral] = list(kernels)  # type: ignore[arg-type]
     alphas = [_per_axis(kernel.theta_alpha, kernel.shape) for kernel in images]
-    # Divided by tensors on the device: for a number CUDA multiplies by its reciprocal, which rounds differently.
-    columns = [
-        windows.places[axis].to(torch.float32) / _each([alpha[axis] for alpha in alphas], windows)
-        for axis in reversed(range(len(alphas[0])))
-    ]
     pixels = [_as_tensor(kernel.image).reshape(-1, kernel.image.shape[-1]) for kernel in images]
     if len({(p.device, p.dtype) for p in pixels}) > 1:
         pixels = [p.to(device, torch.float32) for p in pixels]
     colours = torch.cat(pixels).to(device).to(torch.float32)
-    colours = colours / _each([kernel.theta_beta for kernel in images], windows)[:, None]
+    return _placed(colours, windows, alphas, [kernel.theta_beta for kernel in images])
+
+
+def _placed(colours: Tensor, windows: Windows, alphas: Sequence[tuple[float, ...]], betas: Sequence[float]) -> Tensor:
+    """Places and colours of all windows' points, divided by the bandwidths of each: (N, d)."""
+    # Divided by tensors on the device: for a number CUDA multiplies by its reciprocal, which rounds differently.
+    columns = [
+        windows.places[axis].to(torch.float32) / _each([alpha[axis] for alpha in alphas], windows)
+        for axis in reversed(range(len(windows.places)))
+    ]
+    colours = colours / _each(betas, windows)[:, None]
     return torch.cat([torch.stack(columns, 1), colours], 1)

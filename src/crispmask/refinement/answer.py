@@ -39,8 +39,7 @@ class Answer:
     @property
     def scale(self) -> float:
         """Size of the object: square root of the area of its mask's box, pixels of the image; at least 1."""
-        rows, columns = _bounds(self.mask)
-        return max(1.0, math.sqrt((rows[1] - rows[0]) * (columns[1] - columns[0])) * self.crop.side / self.crop.size)
+        return scale_of(self.crop, bounds(self.mask))
 
     def unary(self, image_size: tuple[int, int], params: CRFParams, temperature: float = 1.0) -> Unary:
         """The unary term over what is possible and a margin, at the image's resolution.
@@ -50,25 +49,41 @@ class Answer:
             params: of the CRF; its `context_min` is the margin, its `confidence` bounds the log-odds.
             temperature: what the log-odds are divided by.
         """
-        rows, columns = _bounds(self.odds > POSSIBLE)
-        inside, cell = self.crop.rect(image_size), self.crop.side / self.crop.size
-        margin = params.context_min
-        rect = Rect(
-            max(inside.y0, math.floor(self.crop.top + (rows[0] - 0.5) * cell) - margin),
-            max(inside.x0, math.floor(self.crop.left + (columns[0] - 0.5) * cell) - margin),
-            min(inside.y1, math.ceil(self.crop.top + (rows[1] + 0.5) * cell) + margin),
-            min(inside.x1, math.ceil(self.crop.left + (columns[1] + 0.5) * cell) + margin),
-        )
-        if rect.y0 >= rect.y1 or rect.x0 >= rect.x1:  # all that is possible lies outside the image
-            rect = inside
+        rect = rect_of(self.crop, bounds(self.odds > POSSIBLE), image_size, params.context_min)
         limit = np.float32(math.log(params.confidence / (1 - params.confidence)))
         odds = np.clip(self.crop.back(self.odds, rect, rect.grid) / np.float32(temperature), -limit, limit)
         return Unary(odds, rect, self.scale, params)
 
 
-def _bounds(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+def bounds(mask: NDArray[np.bool_]) -> Rect:
     """First and last row, first and last column of a mask, half-open; all of them where it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
-        return (0, mask.shape[0]), (0, mask.shape[1])
-    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+        return Rect(0, 0, *mask.shape)
+    return Rect(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def scale_of(crop: Crop, mask: Rect) -> float:
+    """Size of an object whose mask has these bounds in cells of the crop; see `Answer.scale`."""
+    return max(1.0, math.sqrt(mask.area) * crop.side / crop.size)
+
+
+def rect_of(crop: Crop, possible: Rect, image_size: tuple[int, int], margin: int) -> Rect:
+    """Where in the image the CRF looks at an object.
+
+    Args:
+        crop: of the object.
+        possible: bounds of the cells in which it may be.
+        image_size: (H, W) in pixels.
+        margin: pixels beside them.
+    """
+    inside, cell = crop.rect(image_size), crop.side / crop.size
+    rect = Rect(
+        max(inside.y0, math.floor(crop.top + (possible.y0 - 0.5) * cell) - margin),
+        max(inside.x0, math.floor(crop.left + (possible.x0 - 0.5) * cell) - margin),
+        min(inside.y1, math.ceil(crop.top + (possible.y1 + 0.5) * cell) + margin),
+        min(inside.x1, math.ceil(crop.left + (possible.x1 + 0.5) * cell) + margin),
+    )
+    if rect.y0 >= rect.y1 or rect.x0 >= rect.x1:  # all that is possible lies outside the image
+        return inside
+    return rect

@@ -9,10 +9,10 @@ from crispmask.image import as_image
 
 # sRGB to XYZ (IEC 61966-2-1), each row divided by the D65 white of the 2 degree observer, so that white maps to 1.
 _XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-_TO_XYZ = np.ascontiguousarray((_XYZ / [[0.95047], [1.0], [1.08883]]).astype(np.float32).T)
+TO_XYZ = np.ascontiguousarray((_XYZ / [[0.95047], [1.0], [1.08883]]).astype(np.float32).T)
 
 _CODES = np.arange(256) / 255.0
-_LINEAR = np.where(_CODES > 0.04045, ((_CODES + 0.055) / 1.055) ** 2.4, _CODES / 12.92).astype(np.float32)
+LINEAR = np.where(_CODES > 0.04045, ((_CODES + 0.055) / 1.055) ** 2.4, _CODES / 12.92).astype(np.float32)
 
 
 def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -28,7 +28,7 @@ def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         ShapeError: an array that is not (H, W, 3).
         ValueRangeError: an array that is not uint8.
     """
-    xyz = _LINEAR[as_image(image)] @ _TO_XYZ
+    xyz = LINEAR[as_image(image)] @ TO_XYZ
     f = np.where(xyz > np.float32(0.008856), np.cbrt(xyz), np.float32(7.787) * xyz + np.float32(16 / 116))
     lab = np.empty_like(f)
     lab[..., 0] = 116 * f[..., 1] - 16

@@ -74,20 +74,30 @@ class Crop:
 
     def ellipse(self, box: Box) -> NDArray[np.float32]:
         """The prompt of a box: float32 (S, S), `INSIDE` on the ellipse, `CORNER` on the rest of the box, 0 outside."""
+        v, u = self.across_box(box)
+        within = (np.abs(v) <= 1)[:, None] & (np.abs(u) <= 1)
+        return np.where(within, np.where(v[:, None] ** 2 + u**2 <= 1, INSIDE, CORNER), 0).astype(np.float32)
+
+    def across_box(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Where rows and columns of cells lie in a box: float32 (S,) both, -1 to 1 from side to side."""
         x0, y0, x1, y1 = box
         centre = (np.arange(self.size, dtype=np.float32) + 0.5) * (self.side / self.size)
         u = (2 * (centre + self.left) - x0 - x1) / max(x1 - x0, 1e-3)
         v = (2 * (centre + self.top) - y0 - y1) / max(y1 - y0, 1e-3)
-        within = (np.abs(v) <= 1)[:, None] & (np.abs(u) <= 1)
-        return np.where(within, np.where(v[:, None] ** 2 + u**2 <= 1, INSIDE, CORNER), 0).astype(np.float32)
+        return v, u
 
     def back(self, values: NDArray[np.float32], rect: Rect, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Values of the crop's cells (S, S) over a rectangle of the image inside it, bilinearly: float32 `shape`."""
+        y0, x0, y1, x1 = self.cells(rect)
+        target = Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
+        return np.asarray(target)
+
+    def cells(self, rect: Rect) -> tuple[float, float, float, float]:
+        """y0, x0, y1, x1 of a rectangle of the image in cells, cut off at the crop."""
         cells = self.size / self.side
         limits = [(v - start) * cells for v, start in zip(rect, (self.top, self.left) * 2, strict=True)]
         y0, x0, y1, x1 = (min(max(limit, 0.0), float(self.size)) for limit in limits)
-        target = Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
-        return np.asarray(target)
+        return y0, x0, y1, x1
 
     def rect(self, image_size: tuple[int, int]) -> Rect:
         """The part of the crop that lies inside an image of (H, W) pixels."""
@@ -96,10 +106,14 @@ class Crop:
             max(0, self.top), max(0, self.left), min(height, self.top + self.side), min(width, self.left + self.side)
         )
 
+    @property
+    def shrink(self) -> int:
+        """Sides of the blocks of pixels that are averaged first: a crop of thousands of pixels never exists whole."""
+        return max(1, self.side // (4 * self.size))
+
     def _resized(self, part: Image.Image, inside: Rect) -> Image.Image:
         """The crop at the network's size, from the part of it that lies inside the image."""
-        # A crop of thousands of pixels is averaged first: it never exists as a whole.
-        shrink = max(1, self.side // (4 * self.size))
+        shrink = self.shrink
         part = part.reduce(shrink) if shrink > 1 else part
         whole = Image.new(part.mode, (self.side // shrink, self.side // shrink))
         whole.paste(part, ((inside.x0 - self.left) // shrink, (inside.y0 - self.top) // shrink))

@@ -38,9 +38,7 @@ def instance_features(view: InstanceView, answer: Answer) -> NDArray[np.float32]
     union = float((inside | chosen).sum())
     expected = _expected_iou(chosen, probabilities)
     values = (
-        math.log2(view.scale),
-        math.log2(answer.crop.side / answer.crop.size),
-        float(view.binary),
+        *known_before(view),
         float(((prompt > 0.1) & (prompt < 0.9)).sum()) / length,
         float(((probabilities > 0.1) & (probabilities < 0.9)).sum()) / own_length,
         float(differ.sum()) / union if union else 0.0,
@@ -52,6 +50,11 @@ def instance_features(view: InstanceView, answer: Answer) -> NDArray[np.float32]
         length / own_length,
     )
     return np.array(values, np.float32)
+
+
+def known_before(view: InstanceView) -> tuple[float, float, float]:
+    """Those of the numbers that need no answer, which come first: size, cell, binary."""
+    return math.log2(view.scale), math.log2(view.crop.side / view.crop.size), float(view.binary)
 
 
 def _expected_iou(mask: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from crispmask.refinement.network import MaskNetwork
 from crispmask.refinement.rules import Rules
 from crispmask.refinement.unary import Unary
 from crispmask.structured import read_toml
+
+if TYPE_CHECKING:
+    from crispmask.refinement.network_on_device import MaskNetworkOnDevice
 
 FORMAT = "crispmask-learned-2"
 NETWORK = "network.onnx"
@@ -55,6 +58,9 @@ class Decision:
     gain: float
     risk: float
     reason: str
+
+
+_FROM_BOX = Decision(True, 1.0, 0.0, "made from a box")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +113,20 @@ class LearnedParams:
 
     def answer(self, view: InstanceView) -> Answer:
         """What the network says of an instance."""
-        odds = self.mask_network(view.crop.image(view.image), view.prompt, self._passes(view))
+        odds = self.mask_network(view.crop.image(view.image), view.prompt, self.passes(view))
         return Answer(view.crop, view.prompt, odds)
 
-    def answers_on(
-        self, device: Any, views: Sequence[InstanceView], crops: Sequence[NDArray[np.uint8]]
-    ) -> list[Answer]:
-        """What the network says of instances, on a torch device; `crops` are what it sees of them."""
+    def network_on(self, device: Any) -> MaskNetworkOnDevice:
+        """The network on a torch device, loaded."""
         from crispmask.refinement.network_on_device import MaskNetworkOnDevice
 
-        kept = self.__dict__.setdefault("_on_devices", {})
+        kept: dict[Any, MaskNetworkOnDevice] = self.__dict__.setdefault("_on_devices", {})
         if device not in kept:
             kept[device] = MaskNetworkOnDevice(self.network, device)
-        odds = kept[device](crops, [view.prompt for view in views], [self._passes(view) for view in views])
-        return [Answer(view.crop, view.prompt, found) for view, found in zip(views, odds, strict=True)]
+        return kept[device]
 
-    def _passes(self, view: InstanceView) -> int:
+    def passes(self, view: InstanceView) -> int:
+        """How often the network runs on an instance."""
         return self.box_passes if view.from_box else 1
 
     def unary(self, view: InstanceView, answer: Answer) -> Unary:
@@ -136,15 +140,31 @@ class LearnedParams:
     def judge(self, view: InstanceView, answer: Answer) -> tuple[Unary | None, Decision]:
         """`decide` with the network's answer."""
         if view.from_box:
-            return self.unary(view, answer), Decision(True, 1.0, 0.0, "made from a box")
-        decision = self._judge(view, answer)
+            return self.unary(view, answer), _FROM_BOX
+        features = instance_features(view, answer)
+        (decision,) = self.decisions([view], features[None], [bool(answer.mask.any())])
         return self.unary(view, answer) if decision.refined else None, decision
 
-    def _judge(self, view: InstanceView, answer: Answer) -> Decision:
-        """What the gate says of a mask."""
-        features = instance_features(view, answer)
-        gain, risk = (float(v) for v in self.gate.predict(features[None])[0])
-        if not answer.mask.any():
+    def decisions(
+        self, views: Sequence[InstanceView], features: NDArray[np.float32], found: Sequence[bool]
+    ) -> list[Decision]:
+        """What is decided for instances.
+
+        Args:
+            views: N instances.
+            features: (N, F), their numbers of `FEATURES`.
+            found: of each, whether the network finds an object.
+        """
+        foreseen = self.gate.predict(features).tolist()
+        return [self._decision(*known) for known in zip(views, features, foreseen, found, strict=True)]
+
+    def _decision(
+        self, view: InstanceView, features: NDArray[np.float32], foreseen: Sequence[float], found: bool
+    ) -> Decision:
+        if view.from_box:
+            return _FROM_BOX
+        gain, risk = foreseen
+        if not found:
             return Decision(False, gain, risk, "the network finds no object")
         if self.gated == "none":
             return Decision(True, gain, risk, "the gate is off")

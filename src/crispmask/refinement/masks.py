@@ -16,13 +16,12 @@ from crispmask.errors import ParamsError, ShapeError
 from crispmask.image import as_image
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
-from crispmask.refinement.answer import Answer
 from crispmask.refinement.inputs import as_instances, check_size, like
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.named import default_params
 from crispmask.refinement.prompts import from_boxes
-from crispmask.refinement.solve import Lattices, kernels, pose, solve, solve_on, windows_of
+from crispmask.refinement.solve import Lattices, kernels, pose, solve, solve_on, window_of, windows_of
 from crispmask.refinement.unary import Unary, unary_energies
 from crispmask.refinement.windows import overlapping
 
@@ -143,22 +142,29 @@ def refine_instances(
     def view_of(i: int) -> InstanceView:
         return InstanceView.of(image, instances, i, flags[i])
 
-    def prepare(view: InstanceView, answer: Answer | None = None) -> tuple[Unary | None, Decision | None]:
+    def prepare(
+        view: InstanceView, known: tuple[Unary | None, Decision] | None = None
+    ) -> tuple[Unary | None, Decision | None]:
         if isinstance(params, CRFParams):
             return view.unary(params), None
-        unary, decision = params.decide(view) if answer is None else params.judge(view, answer)
+        unary, decision = known or params.decide(view)
         # What is left alone still takes its pixels from its neighbours.
         return view.unary(params.crf) if joint and unary is None else unary, decision
 
     def prepare_all(part: list[int]) -> list[tuple[Unary | None, Decision | None]]:
         if place is None or isinstance(params, CRFParams):
             return _map(lambda i: prepare(view_of(i)), part, threads, lambda _: step(0))
+        from crispmask.refinement.on_device import unaries
+
         views = [view_of(i) for i in part]
-        answers = params.answers_on(place, views, _map(_seen, views, threads))
-        pairs = list(zip(views, answers, strict=True))
-        return _map(lambda pair: prepare(*pair), pairs, threads, lambda _: step(0))
+        return [prepare(*known) for known in zip(views, unaries(views, params, place), strict=True)]
 
     for part in [present] if joint else _parts(present):
+        if place is not None and isinstance(params, LearnedParams) and not joint:
+            for k, window, decided in _refined_on(place, [view_of(i) for i in part], params, threads, step):
+                decisions[part[k]] = decided
+                windows[part[k]] = windows[part[k]] if window is None else window
+            continue
         prepared = dict(zip(part, prepare_all(part), strict=True))
         for i, (_, decision) in prepared.items():
             decisions[i] = decision
@@ -171,6 +177,20 @@ def refine_instances(
         for i, window in _solved(image, unaries, groups, threads, place, step):
             windows[i] = window
     return instances.with_windows(windows), decisions
+
+
+def _refined_on(
+    place: Any, views: Sequence[InstanceView], params: LearnedParams, threads: int, step: Callable[[int], None]
+) -> Iterator[tuple[int, Window | None, Decision]]:
+    """Of each instance its number, its new window if there is one, and what was decided, from a torch device."""
+    from crispmask.refinement.on_device import Solved, solved
+
+    def window(one: Solved) -> Window | None:
+        return None if one.marginals is None else window_of(one.marginals, one.rect, params.crf)
+
+    for some in solved(views, params, place):
+        windows = _map(window, some, threads, lambda _: step(1))
+        yield from ((one.number, new, one.decision) for one, new in zip(some, windows, strict=True))
 
 
 def _solved(
@@ -198,12 +218,6 @@ def _solved(
     # Where the CRF erased an instance, a coarse mask is better than none.
     pairs = ((i, w) for group, windows in zip(order, made, strict=True) for i, w in zip(group, windows, strict=True))
     return [(i, window) for i, window in pairs if window is not None]
-
-
-def _seen(view: InstanceView) -> NDArray[np.uint8]:
-    """What the mask network sees of an instance; its prompt is made too, and kept by the view."""
-    _ = view.prompt
-    return view.crop.image(view.image)
 
 
 def _parts(numbers: list[int]) -> Iterator[list[int]]:

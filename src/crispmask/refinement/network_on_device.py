@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crispmask.errors import MissingExtraError, ModelError
 from crispmask.refinement.network import FORMAT
@@ -24,9 +23,6 @@ try:
     from torch.nn import functional as F
 except ModuleNotFoundError as error:
     raise MissingExtraError(error.name or "torch", "torch") from None
-
-_TOGETHER = 64
-"""Crops that the network sees at a time: 256 cells wide, some 3 GB."""
 
 
 class MaskNetworkOnDevice:
@@ -54,7 +50,6 @@ class MaskNetworkOnDevice:
                 f"the mask network has operations that run on the CPU only ({', '.join(unknown)}): leave the device "
                 "out, or export it in float16 (crispmask learn --precision float16)"
             )
-        self._device = device
         self._known: dict[str, Tensor] = {entry.name: _tensor(entry).to(device) for entry in model.graph.initializer}
         self._steps: list[tuple[str, list[str], str, dict[str, Any]]] = []
         for node in model.graph.node:
@@ -73,38 +68,23 @@ class MaskNetworkOnDevice:
                         self._known[name] = weight.contiguous(memory_format=layout)
                 self._steps.append((node.op_type, list(node.input), node.output[0], options))
 
-    def __call__(
-        self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[NDArray[np.float32]], passes: Sequence[int]
-    ) -> list[NDArray[np.float32]]:
-        """Log-odds of the objects, float32 (S, S) each.
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, prompts: Tensor, passes: int = 1) -> Tensor:
+        """Log-odds of the objects, float32 (N, S, S).
 
         Args:
-            images: uint8 (S, S, 3) RGB, the crops; S may differ.
-            prompts: of each, float32 (S, S) in [0, 1].
-            passes: of each, how often the network runs; see `MaskNetwork`.
+            images: float32 (N, S, S, 3) RGB, 0 to 255, the crops; some 50 MB of memory each while the network runs.
+            prompts: float32 (N, S, S) in [0, 1].
+            passes: how often the network runs; see `MaskNetwork`.
         """
-        results: dict[int, NDArray[np.float32]] = {}
-        alike: dict[tuple[int, int], list[int]] = {}
-        for i, image in enumerate(images):
-            alike.setdefault((len(image), passes[i]), []).append(i)
-        for (_, times), some in alike.items():
-            for k in range(0, len(some), _TOGETHER):
-                part = some[k : k + _TOGETHER]
-                rgb = torch.from_numpy(np.stack([images[i] for i in part])).to(self._device)
-                prompt = torch.from_numpy(np.stack([prompts[i] for i in part])).to(self._device)[:, None]
-                odds = self._run(rgb.permute(0, 3, 1, 2).float() / 255, prompt, times)
-                results |= zip(part, odds[:, 0].cpu().numpy(), strict=True)
-        return [results[i] for i in range(len(images))]
-
-    @torch.inference_mode()
-    def _run(self, rgb: Tensor, prompt: Tensor, passes: int) -> Tensor:
+        rgb, prompt = images.permute(0, 3, 1, 2) / 255, prompts[:, None]
         odds = prompt
         # No TensorFloat-32: the same masks as on the CPU.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             for _ in range(passes):
                 odds = self._once({"rgb": rgb, "prompt": prompt})
                 prompt = torch.sigmoid(odds)
-        return odds
+        return odds[:, 0]
 
     def _once(self, given: dict[str, Tensor]) -> Tensor:
         values = {**self._known, **given, "": None}

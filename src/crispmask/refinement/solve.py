@@ -111,13 +111,15 @@ def windows_of(problem: Problem, marginals: NDArray[np.float32]) -> list[Window 
     Args:
         marginals: of a single instance float32 (h, w), of several (N + 1, h, w), the background first.
     """
-    rect, clean = problem.rect, problem.params.clean
-    found: list[Window | None] = []
-    for marginal in marginals[None] if marginals.ndim == 2 else _against_rivals(marginals):
-        probabilities = np.clip(resized(marginal, rect.shape), 0, 1)
-        window = Window(without_specks(probabilities, clean), rect.y0, rect.x0)
-        found.append(window if window.mask.any() else None)
-    return found
+    own = marginals[None] if marginals.ndim == 2 else _against_rivals(marginals)
+    return [window_of(marginal, problem.rect, problem.params) for marginal in own]
+
+
+def window_of(marginals: NDArray[np.float32], rect: Rect, params: CRFParams) -> Window | None:
+    """An instance's window of its marginals over a rectangle, float32 (h, w) at its `grid`; None where it is empty."""
+    probabilities = np.clip(resized(marginals, rect.shape), 0, 1)
+    window = Window(without_specks(probabilities, params.clean), rect.y0, rect.x0)
+    return window if window.mask.any() else None
 
 
 def _check_joint(count: int, rect: Rect) -> None:
