@@ -50,6 +50,12 @@ def test_the_same_masks(on_tensors: None, scene: Any, params: Any, joint: bool) 
     assert not np.allclose(found, coarse, atol=0.05)
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_empty_masks(on_tensors: None, scene: Any, joint: bool) -> None:
+    image, coarse = scene
+    assert not refine(image, coarse[3:], joint=joint, device="cuda").any()
+
+
 def test_masks_from_boxes(on_tensors: None, scene: Any) -> None:
     """The network runs several times on them."""
     image, _ = scene

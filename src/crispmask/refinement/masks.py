@@ -152,7 +152,7 @@ def refine_instances(
         return view.unary(params.crf) if joint and unary is None else unary, decision
 
     def prepare_all(part: list[int]) -> list[tuple[Unary | None, Decision | None]]:
-        if place is None or isinstance(params, CRFParams):
+        if place is None or not part or isinstance(params, CRFParams):
             return _map(lambda i: prepare(view_of(i)), part, threads, lambda _: step(0))
         from crispmask.refinement.on_device import unaries
 
