@@ -11,7 +11,9 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as reference
 
 from crispmask.coco import mask_to_rle, segmentation_to_mask, segmentation_to_rle
+from crispmask.coco.rle import segmentation_to_window, window_to_rle
 from crispmask.errors import DataError, ShapeError, ValueRangeError
+from crispmask.instances import Instances, Window
 
 masks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -33,6 +35,21 @@ def test_round_trips_and_pycocotools(mask):
     for spelling in (rle, expected, plain(mask)):
         assert (segmentation_to_mask(spelling, height, width) == mask).all()
         assert segmentation_to_rle(spelling, height, width) == rle
+
+
+@given(masks, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), st.data())
+@settings(max_examples=200, deadline=None)
+def test_windows_give_the_runs_of_their_images(part, more, data):
+    image = np.zeros(np.array(part.shape) + np.array(more) - 1, bool)
+    y, x = (data.draw(st.integers(0, side - 1)) for side in more)
+    image[y : y + part.shape[0], x : x + part.shape[1]] = part
+    rle = window_to_rle(Window(part.astype(np.float32), y, x), *image.shape)
+    assert rle == mask_to_rle(image)
+    for spelling in (rle, plain(image)):
+        window = segmentation_to_window(spelling, *image.shape)
+        expected = Instances.from_masks(image).windows[0]
+        assert (window.y, window.x) == (expected.y, expected.x)
+        assert np.array_equal(window.probabilities, expected.probabilities)
 
 
 def test_tricky_masks(tricky_masks):

@@ -14,11 +14,11 @@ import numpy as np
 
 from crispmask.arguments import as_path
 from crispmask.coco import records as checks
-from crispmask.coco.rle import check_segmentation, mask_to_rle, segmentation_to_mask
+from crispmask.coco.rle import check_segmentation, segmentation_to_window, window_to_rle
 from crispmask.coco.stream import JsonStream, open_stream
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.files import replacing
-from crispmask.instances import Instances, tight_box
+from crispmask.instances import Instances
 
 # Enough digits to keep the order of a float32 network's scores in practice.
 SCORE_DIGITS = 6
@@ -45,7 +45,7 @@ def instances_to_results(instances: Instances, image_id: int) -> list[dict[str, 
                 "category_id": int(instances.category_ids[i]),
                 "bbox": [round(v, BOX_DIGITS) for v in (x0, y0, x1 - x0, y1 - y0)],
                 "score": round(float(instances.scores[i]), SCORE_DIGITS),
-                "segmentation": mask_to_rle(instances.mask(i)),
+                "segmentation": window_to_rle(instances.windows[i], *instances.image_size),
             }
         )
     return found
@@ -68,17 +68,17 @@ def results_to_instances(records: Sequence[Mapping[str, Any]], height: int, widt
         where = f"result {k}"
         check_has_mask(record, where)
         try:
-            mask = segmentation_to_mask(record["segmentation"], height, width)
+            window = segmentation_to_window(record["segmentation"], height, width)
         except CrispmaskError as error:
             raise DataError(f"{where}: {error}") from None
         if record.get("bbox") is None:
-            boxes.append(tight_box(mask).tolist())
+            boxes.append(list(window.mask_box))
         else:
             x, y, w, h = checks.box(record, where)
             boxes.append([x, y, x + w, y + h])
         scores.append(checks.number(record.get("score"), "'score'", where))
         categories.append(checks.whole(record, "category_id", where))
-        windows.append(Instances.from_masks(mask).windows[0])
+        windows.append(window)
     try:
         return Instances(
             (height, width),

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crispmask.coco.filling import check_crossings, filled
-from crispmask.coco.runs import decode_counts, encode
+from crispmask.coco.runs import decode_counts, encode, runs_of_window, window_of_runs
 from crispmask.errors import DataError, ShapeError, ValueRangeError
+from crispmask.instances import Window
 
 
 def mask_to_rle(mask: ArrayLike) -> dict[str, Any]:
@@ -41,6 +42,17 @@ def mask_to_rle(mask: ArrayLike) -> dict[str, Any]:
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
         raise ValueRangeError("a mask must hold booleans or 0 and 1; threshold probabilities first")
     return _as_json(api.encode(np.asfortranarray(array, dtype=np.uint8)))
+
+
+def window_to_rle(window: Window, height: int, width: int) -> dict[str, Any]:
+    """The mask of a window of an H x W image as compressed RLE, ready for JSON; the image is never laid out.
+
+    Returns:
+        What `mask_to_rle` gives for the mask of the whole image.
+    """
+    mask = window.mask
+    runs = runs_of_window(mask, window.y, window.x, height, width) if mask.size else np.array([height * width])
+    return {"size": [height, width], "counts": encode(runs)}
 
 
 def check_segmentation(segmentation: Any, height: int, width: int) -> None:
@@ -70,6 +82,15 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int) -> NDArray[
     # Runs go down the columns and start with background.
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def segmentation_to_window(segmentation: Any, height: int, width: int) -> Window:
+    """A COCO segmentation as the smallest window that holds its mask.
+
+    Args and errors are those of `segmentation_to_mask`.
+    """
+    mask, y, x = window_of_runs(_runs(segmentation, height, width), height)
+    return Window(mask.astype(np.float32), y, x)
 
 
 def segmentation_to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:

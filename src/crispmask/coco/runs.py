@@ -50,6 +50,57 @@ def encode(runs: NDArray[np.int64]) -> str:
     return text[: _kernels.encode(runs, text)].tobytes().decode("ascii")
 
 
+def runs_of_window(mask: NDArray[np.bool_], y: int, x: int, height: int, width: int) -> NDArray[np.int64]:
+    """The run lengths of a mask that is empty outside a window of its image.
+
+    Args:
+        mask: bool (h, w), not empty in size.
+        y, x: row and column of its first pixel in the image.
+        height, width: of the image, pixels.
+
+    Returns:
+        int64 (n,) with the sum `height` times `width`, the first of the background, all others above zero.
+    """
+    # Down the columns, a row of background after each, so that a run ends with its column.
+    columns = np.zeros((mask.shape[1], mask.shape[0] + 1), np.int8)
+    columns[:, :-1] = mask.T
+    changes = np.flatnonzero(np.diff(columns.ravel(), prepend=np.int8(0)))
+    column, row = np.divmod(changes, columns.shape[1])
+    places = (x + column) * height + y + row
+    # Where the window is as high as its image, a run may go on in the next column.
+    parted = places[2::2] != places[1:-1:2]
+    kept = np.concatenate(([True], np.repeat(parted, 2), [True])) if len(places) else np.zeros(0, bool)
+    runs = np.diff(places[kept], prepend=0, append=height * width)
+    return runs if runs[-1] else runs[:-1]
+
+
+def window_of_runs(runs: NDArray[np.int64], height: int) -> tuple[NDArray[np.bool_], int, int]:
+    """The mask of run lengths in the smallest window that holds it: the inverse of `runs_of_window`.
+
+    Args:
+        runs: int64 (n,), not negative, of an image of `height` rows, the first of the background.
+
+    Returns:
+        bool (h, w), and row and column of its first pixel in the image; (0, 0) in size without a foreground pixel.
+    """
+    ends = np.cumsum(runs)[1::2]
+    starts = ends - runs[1::2]
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not len(starts):
+        return np.zeros((0, 0), np.bool_), 0, 0
+    left, right = int(starts[0]) // height, (int(ends[-1]) - 1) // height + 1
+    top, bottom = 0, height
+    if (starts // height == (ends - 1) // height).all():
+        top, bottom = int((starts % height).min()), int(((ends - 1) % height).max()) + 1
+    rows = bottom - top
+    # The same runs in the window's own count down the columns.
+    begins = (starts // height - left) * rows + starts % height - top
+    limits = np.stack([begins, begins + ends - starts], axis=1).ravel()
+    lengths = np.diff(limits, prepend=0, append=rows * (right - left))
+    values = np.arange(len(lengths)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, lengths).reshape(right - left, rows).T), top, left
+
+
 @dataclass(frozen=True, eq=False)
 class MaskRuns:
     """N masks as runs of foreground pixels.

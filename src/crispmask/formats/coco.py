@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from crispmask.coco import CocoDataset, mask_to_rle
+from crispmask.coco import CocoDataset
 from crispmask.coco.results import BOX_DIGITS, SCORE_DIGITS
+from crispmask.coco.rle import window_to_rle
 from crispmask.files import replacing
 from crispmask.formats.labels import Hints, LabelledImage, Labels, Losses, Style
 from crispmask.formats.polygons import joined, outlines
@@ -62,7 +63,7 @@ def image_record(image: LabelledImage) -> dict[str, Any]:
 def _annotation(image: LabelledImage, i: int, style: Style) -> dict[str, Any]:
     instances, window = image.instances, image.instances.windows[i]
     x0, y0, x1, y1 = (float(v) for v in instances.boxes[i])
-    segmentation: Any = mask_to_rle(instances.mask(i))
+    segmentation: Any = window_to_rle(window, *instances.image_size)
     if style.polygons and not image.crowds[i] and window.mask.any():
         segmentation = [joined(rings).round(2).ravel().tolist() for rings in outlines(window, style.tolerance)]
     record = {

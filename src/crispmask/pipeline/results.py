@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.arguments import thread_count
-from crispmask.coco import mask_to_rle, results_to_instances, write_results
+from crispmask.coco import results_to_instances, write_results
 from crispmask.coco.images import read_sized
 from crispmask.coco.results import is_box_only
+from crispmask.coco.rle import window_to_rle
 from crispmask.coco.stream import open_plain
 from crispmask.crf.tensors import device_of
 from crispmask.files import locked
@@ -77,7 +78,10 @@ def refine_records(
         image, found, settings, from_boxes=flags, threads=threads, device=device, on_progress=on_progress
     )
     after = result.after
-    refined = [{**record, "segmentation": mask_to_rle(after.mask(i))} for i, record in enumerate(records)]
+    refined = [
+        {**record, "segmentation": window_to_rle(window, *after.image_size)}
+        for record, window in zip(records, after.windows, strict=True)
+    ]
     return refined, result.left_alone
 
 

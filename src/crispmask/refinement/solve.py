@@ -117,8 +117,9 @@ def windows_of(problem: Problem, marginals: NDArray[np.float32]) -> list[Window 
 
 def window_of(marginals: NDArray[np.float32], rect: Rect, params: CRFParams) -> Window | None:
     """An instance's window of its marginals over a rectangle, float32 (h, w) at its `grid`; None where it is empty."""
-    probabilities = np.clip(resized(marginals, rect.shape), 0, 1)
-    window = Window(without_specks(probabilities, params.clean), rect.y0, rect.x0)
+    # Specks are looked for at the resolution at which the CRF works: there are none of less than one of its pixels.
+    probabilities = resized(without_specks(np.clip(marginals, 0, 1), params.clean), rect.shape)
+    window = Window(np.clip(probabilities, 0, 1, out=probabilities), rect.y0, rect.x0)
     return window if window.mask.any() else None
 
 

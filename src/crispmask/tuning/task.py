@@ -14,7 +14,7 @@ import numpy as np
 
 from crispmask.arguments import thread_count
 from crispmask.coco.dataset import CocoDataset
-from crispmask.coco.rle import mask_to_rle, segmentation_to_mask
+from crispmask.coco.rle import segmentation_to_mask, window_to_rle
 from crispmask.errors import DataError, ParamsError
 from crispmask.evaluation.detected_images import DetectedImages
 from crispmask.evaluation.matching import match_results
@@ -182,7 +182,10 @@ class TuningTask:
         if self._average_precision:
             records = [self._detected.records[k] for k in numbers]
             return [
-                [{**record, "segmentation": mask_to_rle(side.mask(i))} for i, record in enumerate(records)]
+                [
+                    {**record, "segmentation": window_to_rle(window, *side.image_size)}
+                    for record, window in zip(records, side.windows, strict=True)
+                ]
                 for side in sides
             ]
         annotations = self.dataset.annotations[image_id]
