@@ -4,21 +4,9 @@ import numpy as np
 import pytest
 
 from crispmask.draw import before_after
-from crispmask.draw import reduce as module
-from crispmask.draw.reduce import reduce_image, reduce_instances
+from crispmask.draw.reduce import reduce_instances
+from crispmask.image.scaling import reduced
 from crispmask.instances import Instances
-
-
-def test_an_image_is_the_means_of_its_blocks(monkeypatch):
-    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    small = reduce_image(image, 5)
-    assert small.shape == (4, 6, 3)
-    means = image.reshape(4, 5, 6, 5, 3).mean(axis=(1, 3))
-    assert np.abs(small - means).max() <= 0.6
-    monkeypatch.setattr(module, "_STRIP", 1)
-    assert (reduce_image(image, 5) == small).all()
-    assert reduce_image(image[:18, :29], 5).shape == (4, 6, 3)
-    assert (reduce_image(image, 1) == image).all()
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (18, 29)])
@@ -40,7 +28,7 @@ def test_a_large_image_gives_the_picture_of_its_half():
     before, after = Instances.from_masks(masks), Instances.from_masks(np.roll(masks, 4, axis=2))
     whole, half = (before_after(image, before, after, zoom=False, side=side).astype(float) for side in (110, 55))
     assert whole.shape[0] > half.shape[0]
-    small = reduce_image(image, 2), reduce_instances(before, 2), reduce_instances(after, 2)
+    small = reduced(image, 2), reduce_instances(before, 2), reduce_instances(after, 2)
     again = before_after(*small, zoom=False, side=55)
     assert np.abs(again - half).mean() < 3
     assert before_after(image, before, after, side=55).shape[1] > half.shape[1]

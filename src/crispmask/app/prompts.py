@@ -13,13 +13,13 @@ from crispmask.app.scene import Photo
 from crispmask.app.strokes import Stroke, covered
 from crispmask.app.uploads import as_mask
 from crispmask.errors import DataError
+from crispmask.image.scaling import resized
 from crispmask.instances import Instances, Window, tight_box
 from crispmask.refinement import default_params
 from crispmask.refinement.crops import Crop
 from crispmask.refinement.prompts import from_boxes
 from crispmask.refinement.sketch import mask_from_scribbles
 from crispmask.refinement.unary import sigmoid
-from crispmask.refinement.windows import resized
 
 BOX_SIDES = (0.15, 0.3, 0.55, 0.9)
 """Sides of the boxes around a click in which the network looks for an object, as shares of the photo's mean side."""

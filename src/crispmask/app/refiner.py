@@ -16,6 +16,7 @@ from PIL import Image
 from crispmask.app import edge as slider
 from crispmask.app.mattes import Matte
 from crispmask.app.strokes import Paint
+from crispmask.image.scaling import resized
 from crispmask.instances import Window
 from crispmask.params import CRFParams
 from crispmask.refinement import LearnedParams, Params, default_params
@@ -24,7 +25,7 @@ from crispmask.refinement.crops import Box
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.solve import Lattices, solve
 from crispmask.refinement.unary import Unary, sigmoid
-from crispmask.refinement.windows import Rect, resized, union
+from crispmask.refinement.windows import Rect, union
 
 MAX_LATTICES = 400_000_000
 """Bytes of the lattices that are kept, all photos together; those used last stay."""

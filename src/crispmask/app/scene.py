@@ -19,10 +19,10 @@ from crispmask.app.refiner import Refined, Refiner, Source
 from crispmask.app.strokes import Paint
 from crispmask.detectors import Selection, select
 from crispmask.errors import DataError
+from crispmask.image.scaling import resized
 from crispmask.instances import Instances
 from crispmask.params import CRFParams
 from crispmask.refinement import Params, default_params
-from crispmask.refinement.windows import resized
 
 SHOWN_PIXELS = 4_000_000
 """Larger photos are shown smaller; what is downloaded has the photo's own size."""

@@ -72,7 +72,7 @@ def results_to_instances(records: Sequence[Mapping[str, Any]], height: int, widt
         except CrispmaskError as error:
             raise DataError(f"{where}: {error}") from None
         if record.get("bbox") is None:
-            boxes.append(list(window.mask_box))
+            boxes.append([float(side) for side in window.mask_box])
         else:
             x, y, w, h = checks.box(record, where)
             boxes.append([x, y, x + w, y + h])

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from crispmask.cutouts.alpha import radius_of, soft_alpha
 from crispmask.cutouts.foreground import estimate_foreground
 from crispmask.image import as_image, read_image
+from crispmask.image.scaling import resized
 from crispmask.instances import Instances, Window, tight_box
 from crispmask.refinement.inputs import as_instances, check_size
-from crispmask.refinement.windows import MAX_PIXELS, resized
+from crispmask.refinement.windows import MAX_PIXELS
 
 
 def cutout(

@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from crispmask.arguments import flag
 from crispmask.draw.change import largest_change
 from crispmask.draw.paint import INK, PAPER, Colour, blend, checked, draw_instances, labelled, outline, palette
-from crispmask.draw.reduce import reduce_image, reduce_instances
+from crispmask.draw.reduce import reduce_instances
 from crispmask.errors import DataError, ShapeError
 from crispmask.image import as_image, read_image
+from crispmask.image.scaling import reduced
 from crispmask.instances import MASK_THRESHOLD, Instances
 
 BEFORE: Colour = (255, 70, 85)
@@ -116,7 +117,7 @@ def before_after(
     factor = max(1, max(height, width) // (2 * side))
     small, pair = photo, (before, after)
     if factor > 1:
-        small, pair = reduce_image(photo, factor), (reduce_instances(before, factor), reduce_instances(after, factor))
+        small, pair = reduced(photo, factor), (reduce_instances(before, factor), reduce_instances(after, factor))
     place = largest_change(*pair) if zoom else None
     panels = []
     for instances in pair:

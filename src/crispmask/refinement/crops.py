@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crispmask.image.scaling import reduced
 from crispmask.instances import Window
 from crispmask.refinement.windows import Rect
 
@@ -63,14 +65,12 @@ class Crop:
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The network's view of an image (H, W, 3): uint8 (S, S, 3)."""
         inside = self.rect((image.shape[0], image.shape[1]))
-        part = Image.fromarray(image[inside.slices])
-        return np.asarray(self._resized(part, inside))
+        return np.asarray(self._resized(image[inside.slices], inside))
 
     def mask(self, window: Window, image_size: tuple[int, int]) -> NDArray[np.float32]:
         """The network's view of a probability map: float32 (S, S) in [0, 1]."""
         inside = self.rect(image_size)
-        part = Image.fromarray(window.over(inside))
-        return np.clip(np.asarray(self._resized(part, inside)), 0, 1)
+        return np.clip(np.asarray(self._resized(window.over(inside), inside)), 0, 1)
 
     def ellipse(self, box: Box) -> NDArray[np.float32]:
         """The prompt of a box: float32 (S, S), `INSIDE` on the ellipse, `CORNER` on the rest of the box, 0 outside."""
@@ -111,10 +111,10 @@ class Crop:
         """Sides of the blocks of pixels that are averaged first: a crop of thousands of pixels never exists whole."""
         return max(1, self.side // (4 * self.size))
 
-    def _resized(self, part: Image.Image, inside: Rect) -> Image.Image:
+    def _resized(self, inner: NDArray[Any], inside: Rect) -> Image.Image:
         """The crop at the network's size, from the part of it that lies inside the image."""
         shrink = self.shrink
-        part = part.reduce(shrink) if shrink > 1 else part
+        part = Image.fromarray(reduced(inner, shrink) if shrink > 1 else inner)
         whole = Image.new(part.mode, (self.side // shrink, self.side // shrink))
         whole.paste(part, ((inside.x0 - self.left) // shrink, (inside.y0 - self.top) // shrink))
         return whole.resize((self.size, self.size), Image.Resampling.BILINEAR)

@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.image.scaling import resized
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
 from crispmask.refinement.crops import Box, Crop, bounded
 from crispmask.refinement.unary import Unary, is_binary, log_odds, soften
-from crispmask.refinement.windows import around, resized
+from crispmask.refinement.windows import around
 
 
 @dataclass(frozen=True, eq=False)

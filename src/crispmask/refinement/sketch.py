@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from crispmask.arguments import as_array
 from crispmask.errors import ParamsError, ShapeError, ValueRangeError
 from crispmask.image import as_image
+from crispmask.image.scaling import resized
 from crispmask.instances import Instances, Window, tight_box
 from crispmask.refinement.answer import Answer
 from crispmask.refinement.colour_models import CERTAIN, mask_by_colours
@@ -23,7 +24,6 @@ from crispmask.refinement.masks import checked_params, refine
 from crispmask.refinement.prompts import UNKNOWN, from_boxes
 from crispmask.refinement.solve import solve
 from crispmask.refinement.unary import Unary, sigmoid
-from crispmask.refinement.windows import resized
 
 PASSES = 2
 """The network's first answer to scribbles tells where the object is and how large; the second sees it in its own crop.

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from crispmask.crf import Bilateral, DenseCRF, Gaussian, two_label_marginals, window_marginals
 from crispmask.errors import ValueRangeError
+from crispmask.image.scaling import resized
 from crispmask.instances import Window
 from crispmask.params import CRFParams
 from crispmask.refinement.clean import without_specks
 from crispmask.refinement.colour import rgb_to_lab
 from crispmask.refinement.unary import Unary, unary_energies
-from crispmask.refinement.windows import Rect, resized, union
+from crispmask.refinement.windows import Rect, union
 
 LATTICE_PARAMS = ("theta_alpha", "theta_alpha_scale", "theta_beta", "colour", "context", "context_min")
 """What decides the bilateral lattice of an instance; the other parameters leave it as it is."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crispmask.image.scaling import resized
 from crispmask.params import CRFParams
-from crispmask.refinement.windows import Rect, resized
+from crispmask.refinement.windows import Rect
 
 # Standard deviations after which the Gaussian is cut: 1 % of it lies beyond.
 _TRUNCATE = 2.6

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crispmask.instances import Window
 
@@ -87,12 +86,3 @@ def overlapping(rects: Mapping[int, Rect]) -> list[list[int]]:
 def union(rects: Sequence[Rect]) -> Rect:
     """The smallest rectangle that holds all of them."""
     return Rect(min(r.y0 for r in rects), min(r.x0 for r in rects), max(r.y1 for r in rects), max(r.x1 for r in rects))
-
-
-def resized(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """An image or map (h, w, ...) at another size, bilinearly, smoothed where it shrinks; itself at its own size."""
-    if values.shape[:2] == shape:
-        return values
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(shape[::-1], Image.Resampling.BILINEAR))
