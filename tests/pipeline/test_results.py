@@ -373,6 +373,17 @@ def test_a_photo_that_changed_meanwhile_is_done_again(results, coco_photos, tmp_
     assert (tmp_path / "out.json").read_bytes() == (tmp_path / "fresh.json").read_bytes()
 
 
+def test_masks_of_a_large_photo_are_refined_a_few_at_a_time(records, coco_photos, monkeypatch):
+    own = [record for record in records if record["image_id"] == 285]
+    image = read_image(coco_photos / "000000000285.jpg")
+    assert len(own) > 2
+    expected, seen = refine_records(image, own, SETTINGS, threads=1), []
+    monkeypatch.setattr("crispmask.pipeline.results.MASK_PIXELS", image.shape[0] * image.shape[1])
+    assert refine_records(image, own, SETTINGS, threads=1, on_progress=seen.append) == expected
+    assert seen[-1] == len(own)
+    assert seen == sorted(seen)
+
+
 def test_records_of_one_photo(records, coco_photos):
     own = [record for record in records if record["image_id"] == 285]
     image = read_image(coco_photos / "000000000285.jpg")

@@ -39,6 +39,9 @@ from crispmask.refinement.prompts import from_boxes
 PIECE = 50
 """Records of one image that are refined at a time: about a second of work."""
 
+MASK_PIXELS = 400_000_000
+"""Of an image that is so large that `PIECE` masks which fill it have more pixels, fewer masks are in memory at once."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -73,16 +76,24 @@ def refine_records(
     """
     # The scores of some detectors leave [0, 1].
     sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
-    found, flags = _instances(sound, (image.shape[0], image.shape[1]))
-    result = refine_found(
-        image, found, settings, from_boxes=flags, threads=threads, device=device, on_progress=on_progress
-    )
-    after = result.after
-    refined = [
-        {**record, "segmentation": window_to_rle(window, *after.image_size)}
-        for record, window in zip(records, after.windows, strict=True)
-    ]
-    return refined, result.left_alone
+    refined: list[dict[str, Any]] = []
+    left_alone: list[str] = []
+    size = image.shape[0], image.shape[1]
+    together = max(1, len(records) if settings.joint else MASK_PIXELS // (size[0] * size[1]))
+    for start in range(0, len(records), together):
+        part = records[start : start + together]
+        found, flags = _instances(sound[start : start + together], size)
+
+        def step(done: int, start: int = start) -> None:
+            on_progress(start + done)
+
+        result = refine_found(
+            image, found, settings, from_boxes=flags, threads=threads, device=device, on_progress=step
+        )
+        for record, window in zip(part, result.after.windows, strict=True):
+            refined.append({**record, "segmentation": window_to_rle(window, *size)})
+        left_alone += result.left_alone
+    return refined, tuple(left_alone)
 
 
 def _instances(records: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Instances, list[bool]]:
