@@ -46,7 +46,7 @@ Gpus = Annotated[
     typer.Option(
         min=0,
         metavar="X",
-        help="GPUs of one detector; by default 1 where there are any.",
+        help="GPUs of one detector, and with --device cuda of one refining actor; by default 1 where there are any.",
         show_default=False,
         rich_help_panel=PANEL,
     ),

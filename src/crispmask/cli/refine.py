@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crispmask.cli.cluster import Address, Engine, ImagesPerFile, on_ray, only
+from crispmask.cli.cluster import Address, Engine, Gpus, ImagesPerFile, on_ray, only
 from crispmask.cli.console import complain, count, say
 from crispmask.cli.crf import PANEL, Gated, Joint, Params, Restart, Threads, left_alone_line, read_params
 from crispmask.cli.options import options_from
@@ -55,6 +55,7 @@ def refine(
     engine: Engine = "local",
     address: Address = None,
     images_per_file: ImagesPerFile = None,
+    gpus: Gpus = None,
 ) -> None:
     """Refine the masks of any detector's COCO results.
 
@@ -64,7 +65,7 @@ def refine(
     """
     chosen = read_params(params, overrides, gate)
     if engine == "ray":
-        only("local", threads=threads, device=device)
+        only("local", threads=threads)
         from crispmask.pipeline import Settings
         from crispmask.pipeline.ray import refine_on_ray
 
@@ -78,6 +79,8 @@ def refine(
                 address=address,
                 annotations=annotations,
                 images_per_file=images_per_file or 100,
+                device=device,
+                gpus=gpus,
                 restart=restart,
                 skip_bad=skip_bad,
                 on_bad=complain,
@@ -89,7 +92,7 @@ def refine(
         )
         conclude(done, output, score, seconds, named=annotations is not None)
         return
-    only("ray", address=address, images_per_file=images_per_file)
+    only("ray", address=address, images_per_file=images_per_file, gpus=gpus)
     with Resumable("object", "Checking the results") as work:
         from crispmask.pipeline import Settings, refine_results
 

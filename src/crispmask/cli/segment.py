@@ -133,7 +133,7 @@ def segment(
     if engine == "ray":
         batch = batch_size if batch_size > 1 else None
         local = {"pictures": pictures or None, "cutouts": cutouts or None, "half": half or None, "batch_size": batch}
-        only("local", threads=threads, device=device, **local)
+        only("local", threads=threads, **local)
         from crispmask.pipeline import Settings
         from crispmask.pipeline.ray import segment_on_ray
 
@@ -147,6 +147,7 @@ def segment(
                 address=address,
                 annotations=annotations,
                 images_per_file=images_per_file or 100,
+                device=device,
                 gpus=gpus,
                 json=json is not False,
                 restart=restart,

@@ -13,8 +13,10 @@ from crispmask.coco import instances_to_results
 from crispmask.detectors import EMBEDDED_SHA256, load_detector
 from crispmask.errors import DataError, ModelError
 from crispmask.image import read_image
-from crispmask.pipeline import Settings, refine_records, segment_image
+from crispmask.pipeline import Settings, refine_records, results, segment_image
+from crispmask.pipeline.ray import stages
 from crispmask.pipeline.ray.stages import RECORDS, RESULT, Detect, Refine, RefineRecords, locate, read_images
+from crispmask.pipeline.segmenter import ImageResult
 from crispmask.samples import sample_images
 
 
@@ -40,6 +42,26 @@ def test_the_stages_give_what_one_process_gives():
         assert entry["rle_before"] == old["segmentation"]["counts"]
     assert row["detector"] == EMBEDDED_SHA256
     assert json.loads(row["settings"]) == settings.as_dict()
+
+
+def test_the_refinement_on_a_device(monkeypatch):
+    """Both stages hand it over; that it gives the same masks is tested without a cluster."""
+    photo = sample_images()[0]
+    [row] = pa.concat_tables(
+        list(Detect("embedded", EMBEDDED_SHA256, Settings())(read([{"file_name": "x.jpg", "uri": str(photo)}])))
+    ).to_pylist()
+    found, asked = pickle.loads(row["before"]), []
+
+    def refine(image, instances, settings, *, device, **options):
+        asked.append(device)
+        return ImageResult(instances, instances, ("",) * len(instances))
+
+    for module in (stages, results):
+        monkeypatch.setattr(module, "refine_found", refine)
+    records = [{"number": k, "record": json.dumps(r)} for k, r in enumerate(instances_to_results(found, 1))]
+    Refine(Settings(), dict.fromkeys(range(99), "thing"), "", "cuda")(pa.Table.from_pylist([row]))
+    RefineRecords(Settings(), "cuda")(pa.Table.from_pylist([{**row, "records": records}]))
+    assert asked == ["cuda", "cuda"]
 
 
 def test_a_machine_looks_for_what_is_wanted():

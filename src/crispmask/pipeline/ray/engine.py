@@ -16,11 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import ray
+from ray.data import ActorPoolStrategy
 from ray.data.checkpoint import CheckpointConfig
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from crispmask.errors import ClusterError, CrispmaskError, DataError
+from crispmask.crf.tensors import device_of
+from crispmask.errors import ClusterError, CrispmaskError, DataError, ParamsError
 from crispmask.files import locked, refuse_other_settings
 from crispmask.pipeline.journal import CHECKSUMS
 from crispmask.pipeline.output import TABLE
@@ -33,6 +35,7 @@ UNFINISHED, MANIFEST, CHECKPOINT = "unfinished.json", "manifest.parquet", "check
 
 BLOCK = 16  # images that a task takes at a time: seconds of work, and few enough to spread over the machines
 EVERY = 0.5  # seconds between two looks at the progress
+FEW = 4  # processors; in a cluster of fewer, actors share them with the tasks
 
 
 def goes_on(out: Place, settings: dict[str, Any], restart: bool) -> dict[str, Any] | None:
@@ -134,6 +137,48 @@ class Counted:
         rows = self.stage(batch)
         ray.get(self.counter.add.remote(rows.num_rows, sum(rows["objects"].to_pylist())))
         return rows
+
+
+class _CountedOn(Counted):
+    """The same in an actor, which ends at once where it has no such device."""
+
+    def __init__(self, stage: Callable[[pa.Table], pa.Table], counter: Any, device: str) -> None:
+        super().__init__(stage, counter)
+        device_of(device, None)
+
+
+def counted(
+    rows: ray.data.Dataset, stage: Callable[[pa.Table], pa.Table], counter: Any, device: str | None, gpus: float | None
+) -> ray.data.Dataset:
+    """The rows after a last stage; on ``"cuda"`` in actors that have so many `gpus` each, else in tasks."""
+    if device != "cuda":
+        return rows.map_batches(Counted(stage, counter), batch_format="pyarrow")
+    return rows.map_batches(
+        _CountedOn,
+        fn_constructor_args=(stage, counter, device),
+        batch_format="pyarrow",
+        batch_size=BLOCK,  # on GPUs Ray asks for a number
+        compute=ActorPoolStrategy(min_size=1),
+        num_cpus=0 if few_processors() else None,
+        num_gpus=gpus or 1,
+    )
+
+
+def few_processors() -> bool:
+    """Whether the tasks need all processors of the cluster: an actor would hold one for the whole run."""
+    return int(ray.cluster_resources().get("CPU", 0)) < FEW
+
+
+def check_device(device: str | None) -> None:
+    """ParamsError for a device of the refinement that a cluster does not know."""
+    if device not in (None, "cpu", "cuda"):
+        raise ParamsError(f"on a cluster the device is cpu or cuda, not {device!r}")
+
+
+def check_gpus(device: str | None, gpus: float | None) -> None:
+    """ParamsError where the refinement would wait for a GPU without end; who says how many may know of more to come."""
+    if device == "cuda" and not gpus and not ray.cluster_resources().get("GPU", 0):
+        raise ParamsError("no machine of the cluster has a GPU: leave the device out")
 
 
 @contextmanager

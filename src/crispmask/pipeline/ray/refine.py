@@ -37,6 +37,8 @@ def refine_on_ray(
     address: str | None = None,
     annotations: str | Path | None = None,
     images_per_file: int = 100,
+    device: str | None = None,
+    gpus: float | None = None,
     restart: bool = False,
     skip_bad: bool = False,
     on_bad: Callable[[str], None] | None = None,
@@ -51,7 +53,8 @@ def refine_on_ray(
     Args:
         results, images, output, settings, annotations, restart, skip_bad, on_bad: as for `refine_results`; the images
             and the folder of the output must be there under the same path on all machines.
-        address, images_per_file, on_progress: as for `segment_on_ray`.
+        address, images_per_file, device, on_progress: as for `segment_on_ray`.
+        gpus: graphics processors of one actor, also a fraction; by default one, with ``device="cuda"``.
 
     Raises:
         DataError, ParamsError: as `refine_results`; an image that can no longer be read is reported at the end.
@@ -59,6 +62,7 @@ def refine_on_ray(
     """
     if images_per_file < 1:
         raise ParamsError(f"images_per_file must be at least 1, got {images_per_file}")
+    engine.check_device(device)
     job = RefineJob(results, images, output, settings, annotations, skip_bad, on_bad)
     state = Place.of(job.state)
     with engine.held(state):
@@ -77,11 +81,11 @@ def refine_on_ray(
                 engine.connected(address),
                 engine.counting(on_progress, manifest.images, len(resumed)) as counter,
             ):
-                rows = (
-                    engine.read_blocks(manifest)
-                    .map_batches(partial(read_images, base=None, carry=(RECORDS,)), batch_format="pyarrow")
-                    .map_batches(engine.Counted(RefineRecords(job.settings), counter), batch_format="pyarrow")
+                engine.check_gpus(device, gpus)
+                rows = engine.read_blocks(manifest).map_batches(
+                    partial(read_images, base=None, carry=(RECORDS,)), batch_format="pyarrow"
                 )
+                rows = engine.counted(rows, RefineRecords(job.settings, device), counter, device, gpus)
                 engine.write_once(rows, state, images_per_file, REFINED)
             check_rows(state / engine.TABLE, manifest.images)
             refined = dataset_of(state / engine.TABLE).to_table()

@@ -28,8 +28,6 @@ from crispmask.pipeline.ray.storage import Place
 from crispmask.pipeline.settings import Settings
 from crispmask.runtime import onnx_runtime
 
-FEW = 4  # processors; in a cluster of fewer, detectors share them with the tasks
-
 
 def segment_on_ray(
     sources: Sequence[str | Path],
@@ -40,6 +38,7 @@ def segment_on_ray(
     address: str | None = None,
     annotations: str | Path | None = None,
     images_per_file: int = 100,
+    device: str | None = None,
     gpus: float | None = None,
     json: bool = True,
     restart: bool = False,
@@ -63,8 +62,11 @@ def segment_on_ray(
             cluster of this machine alone that ends with the call. A process that Ray knows already uses its cluster.
         annotations: COCO annotation file, as for `segment_folder`.
         images_per_file: at least so many rows a Parquet file; so much is done anew after an interruption.
-        gpus: graphics processors of one detector, also a fraction; by default one where the cluster has any and ONNX
-            Runtime here can use them, else none.
+        device: of the refinement: ``"cuda"`` for actors with a GPU (extra ``torch`` on every machine); by default the
+            processors.
+        gpus: graphics processors of one detector, and of one refining actor with ``device="cuda"``; also a fraction.
+            By default a detector has one where the cluster has any and ONNX Runtime here can use them, else none; a
+            refining actor has one; where there are both, they have one half each.
         json: whether to write COCO JSON too.
         restart: drop the progress of an interrupted run.
         overwrite: remove results of another run in `output`, rather than refuse to write there.
@@ -76,14 +78,15 @@ def segment_on_ray(
     Raises:
         ImageError: sources without any image.
         DataError: a manifest, annotation file or output that cannot be used, or results of another run in `output`.
-        ParamsError: an interrupted run with other settings in `output`, a class that the detector does not have, or a
-            number of tiles out of range.
+        ParamsError: an interrupted run with other settings in `output`, a class that the detector does not have, a
+            number of tiles out of range, or a device that the cluster does not have.
         ModelError: a detector that fails.
         ClusterError: a cluster that cannot be reached or loses more than it can compute again.
     """
     out = Place.of(output)
     if images_per_file < 1:
         raise ParamsError(f"images_per_file must be at least 1, got {images_per_file}")
+    engine.check_device(device)
     if out.is_file():
         raise DataError(f"the output {output} is a file: name a folder")
     loaded, settings = (settings or Settings()).applied_to(load_detector(detector))
@@ -101,10 +104,11 @@ def segment_on_ray(
         replaces = _holds_other_results(out, facts, overwrite)
         manifest, notes = _begin(out, fingerprint, sources, dataset, restart, replaces)
         with engine.connected(address):
+            engine.check_gpus(device, gpus)
             before = engine.finished(out)
             resumed = before.count_rows() if before is not None else 0
             with engine.counting(on_progress, manifest.images, resumed) as counter:
-                rows = _stages(manifest, detector, loaded, settings, counter, gpus)
+                rows = _stages(manifest, detector, loaded, settings, counter, device, gpus)
                 engine.write_once(rows, out, images_per_file, RESULT)
             summary = summarize(out / engine.TABLE, manifest.images)
             done = manifest.images - len(summary.failed)
@@ -189,30 +193,31 @@ def _stages(
     loaded: Detector,
     settings: Settings,
     counter: Any,
+    device: str | None,
     gpus: float | None,
 ) -> ray.data.Dataset:
     """Manifest, pixels, detections, refined rows: the lazy data set that `write_once` runs."""
     cluster = ray.cluster_resources()
+    device = device if settings.refine else None
     if gpus is None:
         usable = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
-        gpus = 1 if usable and cluster.get("GPU", 0) else 0
+        gpus = (0.5 if device == "cuda" else 1) if usable and cluster.get("GPU", 0) else 0
     # A detector holds its processor for the whole run. Where there are few, the tasks need all of them, even after a
     # machine is lost.
     processors = int(cluster.get("CPU", 0))
-    shared = not gpus and processors < FEW
-    return (
+    shared = not gpus and engine.few_processors()
+    found = (
         engine.read_blocks(manifest)
         .map_batches(partial(read_images, base=manifest.base), batch_format="pyarrow")
         .map_batches(
             Detect,
             fn_constructor_args=(detector, loaded.checksum, settings, "cuda" if gpus else "cpu"),
             batch_format="pyarrow",
+            batch_size=engine.BLOCK if gpus else None,  # on GPUs Ray asks for a number
             compute=ActorPoolStrategy(min_size=1, max_size=max(1, processors) if shared else None),
             num_cpus=0 if shared else None,
             num_gpus=gpus or None,
         )
-        .map_batches(
-            engine.Counted(Refine(settings, dict(loaded.categories), loaded.checksum), counter),
-            batch_format="pyarrow",
-        )
     )
+    stage = Refine(settings, dict(loaded.categories), loaded.checksum, device)
+    return engine.counted(found, stage, counter, device, gpus)

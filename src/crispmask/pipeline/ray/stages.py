@@ -185,11 +185,13 @@ class Refine:
         settings: of the run.
         categories: names by id, of the detector.
         checksum: SHA-256 of the detector's weights.
+        device: of the refinement; see `crispmask.refine`.
     """
 
     settings: Settings
     categories: dict[int, str]
     checksum: str
+    device: str | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         provenance = {
@@ -207,7 +209,8 @@ class Refine:
         return {**row, "objects": len(instances), "instances": instances}
 
     def _instances(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        result = refine_found(_image(row), pickle.loads(row["before"]), self.settings, threads=1)
+        found = pickle.loads(row["before"])
+        result = refine_found(_image(row), found, self.settings, threads=1, device=self.device)
         before, after = instances_to_results(result.before, 0), instances_to_results(result.after, 0)
         return [
             {
@@ -229,9 +232,11 @@ class RefineRecords:
 
     Args:
         settings: of the run.
+        device: of the refinement; see `crispmask.refine`.
     """
 
     settings: Settings
+    device: str | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.Table.from_pylist([self._refine(row) for row in batch.to_pylist()], REFINED)
@@ -241,7 +246,7 @@ class RefineRecords:
         if row["error"] is None:
             with one_image(row[KEY], _into(made)):
                 records = [json.loads(entry["record"]) for entry in row["records"]]
-                refined, left_alone = refine_records(_image(row), records, self.settings, threads=1)
+                refined, left_alone = refine_records(_image(row), records, self.settings, threads=1, device=self.device)
                 made["objects"] = len(refined)
                 made["records"] = [
                     {"number": entry["number"], "record": json.dumps(record), "left_alone": reason or None}
