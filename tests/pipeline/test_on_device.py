@@ -16,6 +16,9 @@ from crispmask.errors import ParamsError  # noqa: E402
 from crispmask.image import read_image  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
 from crispmask.pipeline import Segmenter, Settings, refine_results, segment_folder  # noqa: E402
+from crispmask.refinement import on_device  # noqa: E402
+
+some_at_a_time = on_device._lots
 
 
 def masks(path: Path, image: Path, image_id: int = 1) -> np.ndarray:
@@ -43,6 +46,29 @@ def test_a_folder_and_a_results_file(on_tensors: None, photos: Path, tmp_path: P
         for cpu, gpu in (("cpu/results.json", "gpu/results.json"), ("cpu.json", "gpu.json")):
             expected, ours = (masks(tmp_path / path, photos / name, image_id) for path in (cpu, gpu))
             assert (ours == expected).mean() >= 0.999
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_several_photos_at_once(
+    on_tensors: None, photos: Path, tmp_path: Path, blob_detector: Any, monkeypatch: pytest.MonkeyPatch, joint: bool
+) -> None:
+    """Photos of a batch are refined together, and one that cannot be read spoils nothing."""
+    lots = []
+    monkeypatch.setattr(on_device, "_lots", lambda *given: lots.append(len(given[0])) or some_at_a_time(*given))
+    names = sorted(path for path in photos.rglob("*.*"))
+    names[1].write_bytes(names[1].read_bytes()[:60])
+    settings = Settings(score=0, joint=joint)
+    reports = [
+        segment_folder([photos], tmp_path / name, blob_detector(), settings, pictures=False, **options)
+        for name, options in (("cpu", {}), ("gpu", {"device": "cuda", "batch_size": 3}))
+    ]
+    assert [len(report.failures) for report in reports] == [1, 1]
+    assert reports[0].left_alone == reports[1].left_alone
+    known = json.loads((tmp_path / "cpu/images.json").read_text())["images"]
+    for image_id, name in ((entry["id"], entry["file_name"]) for entry in known):
+        expected, ours = (masks(tmp_path / run / "results.json", photos / name, image_id) for run in ("cpu", "gpu"))
+        assert (ours == expected).mean() >= 0.999
+    assert joint or max(lots) > max(len(blob_detector()(read_image(photos / entry["file_name"]))) for entry in known)
 
 
 def test_a_device_that_is_not_there(image: np.ndarray, photos: Path, tmp_path: Path, blob_detector: Any) -> None:

@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="extra torch is not installed")
 from crispmask.errors import ModelError, ParamsError  # noqa: E402
 from crispmask.instances import Instances  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.refinement import crops, default_params, refine, windows  # noqa: E402
+from crispmask.refinement import crops, default_params, on_device, refine, windows  # noqa: E402
 from crispmask.refinement.answer import POSSIBLE, Answer, bounds  # noqa: E402
 from crispmask.refinement.features import instance_features  # noqa: E402
 from crispmask.refinement.instance import InstanceView  # noqa: E402
@@ -99,6 +99,18 @@ def test_instances_of_several_images(scene: Any, torch_device: torch.device) -> 
         assert together[i].decision.reason == alone.decision.reason == params.decide(view)[1].reason
         assert together[i].rect == alone.rect
         np.testing.assert_allclose(together[i].marginals, alone.marginals, atol=1e-3)
+
+
+def test_few_pixels_at_a_time(scene: Any, torch_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, coarse = scene
+    views = [InstanceView.of(image, Instances.from_masks(coarse[:3]), i) for i in range(3)]
+    params = default_params().with_overrides({"gated": "none"})
+    (together,) = solved(views, params, torch_device)
+    monkeypatch.setattr(on_device, "_MOST_POINTS", 7000)  # one window and two, on lattices of their own
+    apart = list(solved(views, params, torch_device))
+    assert [[one.number for one in some] for some in apart] == [[0], [1, 2]]
+    for one, own in zip(together, (one for some in apart for one in some), strict=True):
+        np.testing.assert_allclose(one.marginals, own.marginals, atol=1e-3)
 
 
 def test_windows_at_a_lower_resolution(on_tensors: None, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,12 @@ def segment(
     device: Device = None,
     half: Annotated[bool, typer.Option("--half", help="Half precision, for torchvision's detectors on a GPU.")] = False,
     batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Images that the detector gets at once; faster on a GPU.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Images that the detector, and with --device cuda the refinement, gets at once; faster on a GPU.",
+        ),
     ] = 1,
     restart: Restart = False,
     overwrite: Overwrite = False,

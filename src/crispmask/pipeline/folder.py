@@ -39,7 +39,7 @@ from crispmask.pipeline.output import (
 from crispmask.pipeline.plan import Categories, Plan
 from crispmask.pipeline.progress import Failure, Progress, SegmentReport, one_image
 from crispmask.pipeline.provenance import IN_FOLDER, write_provenance
-from crispmask.pipeline.segmenter import refine_found
+from crispmask.pipeline.segmenter import ImageResult, refine_found, refine_photos
 from crispmask.pipeline.settings import Settings
 
 MANY = 100
@@ -81,7 +81,7 @@ def segment_folder(
         pictures: whether to write the pictures.
         threads: of the refinement; by default one per processor.
         device: of the refinement; see `crispmask.refine`. The detector has its own.
-        batch_size: images that are read, and given to a detector that can take several, at once.
+        batch_size: images that are read, given to a detector that can take several, and refined on a device at once.
         restart: drop the progress of an interrupted run.
         overwrite: remove results of another run in `output`, rather than refuse to write there.
         cutouts: how to cut objects out; by default none are.
@@ -210,10 +210,11 @@ class _Run:
                 with one_image(self.plan.images[name].uri, self._failed(name)):
                     frames[name] = self._checked(name, next(reading).result())
             found = self._detect(frames)
+            refined = self._refine(frames, found)
             for name in chunk:
                 if name in frames:
                     with one_image(self.plan.images[name].uri, self._failed(name)):
-                        journal.append(self._segment(name, frames[name], found.get(name), tell))
+                        journal.append(self._segment(name, frames[name], found.get(name), refined.get(name), tell))
                 tell(Path(self.plan.images[name].uri))
         self.failures.sort(key=lambda failure: str(failure.path))
 
@@ -237,8 +238,23 @@ class _Run:
                 found = dict(zip(frames, instances, strict=True))
         return found
 
+    def _refine(self, frames: Mapping[str, Frame], found: Mapping[str, Instances]) -> dict[str, ImageResult]:
+        """The same of several images that are refined at once on a device."""
+        refined: dict[str, ImageResult] = {}
+        if self.device is not None and len(found) > 1:
+            with one_image("batch", lambda reason: None):
+                pixels = [frames[name].pixels for name in found]
+                results = refine_photos(pixels, list(found.values()), self.settings, self.device)
+                refined = dict(zip(found, results, strict=True))
+        return refined
+
     def _segment(
-        self, name: str, frame: Frame, found: Instances | None, tell: Callable[[Path, tuple[int, int]], None]
+        self,
+        name: str,
+        frame: Frame,
+        found: Instances | None,
+        result: ImageResult | None,
+        tell: Callable[[Path, tuple[int, int]], None],
     ) -> dict[str, Any]:
         """The journal's record of an image, whose picture is in place then; `tell` shows its finished instances."""
         path = Path(self.plan.images[name].uri)
@@ -250,9 +266,10 @@ class _Run:
             if total > MANY:
                 tell(path, (done, total))
 
-        result = refine_found(
-            frame.pixels, found, self.settings, threads=self.threads, device=self.device, on_progress=step
-        )
+        if result is None:
+            result = refine_found(
+                frame.pixels, found, self.settings, threads=self.threads, device=self.device, on_progress=step
+            )
         picture = f"{PICTURES}/{self.names[name]}" if self.pictures else None
         self.output.begin()
         if picture is not None:

@@ -17,7 +17,15 @@ from crispmask.detectors import Classes, Detector, Selection, load_detector
 from crispmask.image import as_image, read_image
 from crispmask.instances import Instances
 from crispmask.pipeline.settings import Settings
-from crispmask.refinement import Params, default_params, read_params, refine_instances
+from crispmask.refinement import (
+    Decision,
+    LearnedParams,
+    Params,
+    default_params,
+    read_params,
+    refine_instances,
+    refine_together,
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,23 @@ def refine_found(
         device=device,
         on_progress=on_progress,
     )
-    return ImageResult(found, after, tuple(d.reason if d is not None and not d.refined else "" for d in decisions))
+    return ImageResult(found, after, _left_alone(decisions))
+
+
+def refine_photos(
+    images: Sequence[NDArray[np.uint8]], found: Sequence[Instances], settings: Settings, device: Any
+) -> list[ImageResult]:
+    """`refine_found` for several images on a torch device; with learned parameters, all their instances together."""
+    params = settings.params
+    if not settings.refine or settings.joint or not isinstance(params, LearnedParams):
+        return [refine_found(image, some, settings, device=device) for image, some in zip(images, found, strict=True)]
+    photos = [(image, some, [False] * len(some)) for image, some in zip(images, found, strict=True)]
+    after = refine_together(photos, params, device)
+    return [ImageResult(some, new, _left_alone(why)) for some, (new, why) in zip(found, after, strict=True)]
+
+
+def _left_alone(decisions: Sequence[Decision | None]) -> tuple[str, ...]:
+    return tuple(d.reason if d is not None and not d.refined else "" for d in decisions)
 
 
 class Segmenter:

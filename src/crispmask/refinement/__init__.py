@@ -11,6 +11,7 @@ from crispmask.refinement.masks import (
     refine,
     refine_each,
     refine_instances,
+    refine_together,
 )
 from crispmask.refinement.named import default_params, read_params
 
@@ -26,4 +27,5 @@ __all__ = [
     "refine",
     "refine_each",
     "refine_instances",
+    "refine_together",
 ]

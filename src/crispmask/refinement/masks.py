@@ -126,6 +126,8 @@ def refine_instances(
         raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
     threads, joint = thread_count(threads), flag(joint, "joint")
     place = device_of(device, None)
+    if place is not None and isinstance(params, LearnedParams) and not joint:
+        return refine_together([(image, instances, flags)], params, place, threads=threads, on_progress=on_progress)[0]
     if place is not None:  # what is left for threads is short, and they wait for one another
         threads = min(threads, _THREADS_BESIDE_A_GPU)
     # An empty mask stays as it is, and takes no part in a group: it would only widen it.
@@ -160,11 +162,6 @@ def refine_instances(
         return [prepare(*known) for known in zip(views, unaries(views, params, place), strict=True)]
 
     for part in [present] if joint else _parts(present):
-        if place is not None and isinstance(params, LearnedParams) and not joint:
-            for k, window, decided in _refined_on(place, [view_of(i) for i in part], params, threads, step):
-                decisions[part[k]] = decided
-                windows[part[k]] = windows[part[k]] if window is None else window
-            continue
         prepared = dict(zip(part, prepare_all(part), strict=True))
         for i, (_, decision) in prepared.items():
             decisions[i] = decision
@@ -179,18 +176,50 @@ def refine_instances(
     return instances.with_windows(windows), decisions
 
 
-def _refined_on(
-    place: Any, views: Sequence[InstanceView], params: LearnedParams, threads: int, step: Callable[[int], None]
-) -> Iterator[tuple[int, Window | None, Decision]]:
-    """Of each instance its number, its new window if there is one, and what was decided, from a torch device."""
+def refine_together(
+    photos: Sequence[tuple[NDArray[np.uint8], Instances, Sequence[bool]]],
+    params: LearnedParams,
+    device: Any,
+    *,
+    threads: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[tuple[Instances, list[Decision | None]]]:
+    """`refine_instances` for several photos on a torch device, their instances together.
+
+    Args:
+        photos: of each its image, its instances, and for each of these whether only its box is known.
+        params: of the refinement.
+        device: of torch.
+        threads, on_progress: as for `refine_instances`.
+    """
     from crispmask.refinement.on_device import Solved, solved
 
-    def window(one: Solved) -> Window | None:
+    windows = [list(instances.windows) for _, instances, _ in photos]
+    decisions: list[list[Decision | None]] = [[None] * len(some) for some in windows]
+    present = [(n, i) for n, some in enumerate(windows) for i, window in enumerate(some) if window.mask.any()]
+    done = sum(map(len, windows)) - len(present)
+
+    def window_from(one: Solved) -> Window | None:
         return None if one.marginals is None else window_of(one.marginals, one.rect, params.crf)
 
-    for some in solved(views, params, place):
-        windows = _map(window, some, threads, lambda _: step(1))
-        yield from ((one.number, new, one.decision) for one, new in zip(some, windows, strict=True))
+    def step(_: Window | None) -> None:
+        nonlocal done
+        done += 1
+        on_progress(done)
+
+    def view_of(n: int, i: int) -> InstanceView:
+        image, instances, from_boxes = photos[n]
+        return InstanceView.of(image, instances, i, from_boxes[i])
+
+    threads = min(thread_count(threads), _THREADS_BESIDE_A_GPU)
+    for some in solved([view_of(n, i) for n, i in present], params, device) if present else ():
+        for one, window in zip(some, _map(window_from, some, threads, step), strict=True):
+            n, i = present[one.number]
+            decisions[n][i] = one.decision
+            if window is not None:  # where the CRF erased an instance, a coarse mask is better than none
+                windows[n][i] = window
+    made = [instances.with_windows(new) for (_, instances, _), new in zip(photos, windows, strict=True)]
+    return list(zip(made, decisions, strict=True))
 
 
 def _solved(

@@ -34,7 +34,7 @@ _TOGETHER = 64
 """Instances at a time: the network takes some 3 GB for as many."""
 
 _MOST_POINTS = 1 << 24
-"""Pixels of windows that share one lattice at most, unless one window has more."""
+"""Pixels of windows that are worked on together, and of those that share a lattice, unless one has more."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,22 @@ def _lots(views: Sequence[InstanceView], params: LearnedParams) -> Iterator[list
     for i, view in enumerate(views):
         alike.setdefault((view.crop.size, params.passes(view), view.from_box), []).append(i)
     for some in alike.values():
-        yield from (some[k : k + _TOGETHER] for k in range(0, len(some), _TOGETHER))
+        for part in _portions(some, [views[i].window.probabilities.size for i in some]):
+            yield from (part[k : k + _TOGETHER] for k in range(0, len(part), _TOGETHER))
+
+
+def _portions(numbers: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Numbers in order, together up to `_MOST_POINTS`."""
+    part: list[int] = []
+    points = 0
+    for number, size in zip(numbers, sizes, strict=True):
+        if part and points + size > _MOST_POINTS:
+            yield part
+            part, points = [], 0
+        part.append(number)
+        points += size
+    if part:
+        yield part
 
 
 class _Pixels:
@@ -185,18 +200,8 @@ class _Judged:
 
     def parts(self) -> Iterator[list[int]]:
         """Those that are refined, as many at a time as share a lattice."""
-        part: list[int] = []
-        points = 0
-        for k, decision in enumerate(self.decisions):
-            if decision.refined:
-                size = prod(self.rects[k].grid)
-                if part and points + size > _MOST_POINTS:
-                    yield part
-                    part, points = [], 0
-                part.append(k)
-                points += size
-        if part:
-            yield part
+        refined = [k for k, decision in enumerate(self.decisions) if decision.refined]
+        return _portions(refined, [prod(self.rects[k].grid) for k in refined])
 
     def odds_over(self, part: Sequence[int], windows: Windows, params: LearnedParams) -> Tensor:
         """The CRF's unaries over the rectangles of some, at the places of `windows`: float32 (P,)."""
