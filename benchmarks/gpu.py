@@ -4,8 +4,8 @@
     python benchmarks/gpu.py --device cpu --small     # the same code on the CPU, small: does it run?
 
 Prints Markdown tables: a whole image with 2, 5 and 21 labels, lattice and everything included; ten and a hundred
-windows; the layer forwards and backwards; growth with pixels; how many labels equal the CPU's; what the plain PyTorch
-kernels, atomic sums and a recorded CUDA graph change. Medians of wall-clock time.
+windows; `refine` with 20 masks a photo; the layer forwards and backwards; growth with pixels; how many labels equal the
+CPU's; what the plain PyTorch kernels, atomic sums and a recorded CUDA graph change. Medians of wall-clock time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from crispmask.crf import Bilateral, DenseCRF, Gaussian, _tensor_kernels, on_dev
 from crispmask.crf.layer import CRFLayer
 from crispmask.crf.torch_lattice import TorchLattice
 from crispmask.crf.torch_meanfield import Windows
+from crispmask.instances import Instances
+from crispmask.refinement import default_params, refine_instances, refine_together
 
 
 def measure(work: Callable[[], object], device: str, repeats: int, warm: int = 2) -> float:
@@ -112,6 +114,33 @@ def layer(options: argparse.Namespace, side: int, batch: int) -> None:
         print(f"| {engine} | {forward:.1f} | {backward:.1f} | {peak} |", flush=True)
 
 
+def photos(options: argparse.Namespace, size: tuple[int, int]) -> None:
+    """`refine` with everything but the detector: twenty masks on a photo, photo by photo and several together."""
+    image, device = load(options.image, size), torch.device(options.device)
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: size[1], : size[0]]
+    masks = []
+    for _ in range(20):
+        radius = rng.uniform(0.04, 0.18) * size[1]
+        row, column = (rng.uniform(radius, length - radius) for length in image.shape[:2])
+        distance = np.hypot(y - row, x - column) - radius
+        masks.append((1 / (1 + np.exp(distance / 3))) * (distance < 12))
+    found = Instances.from_masks(np.array(masks, np.float32), scores=np.full(20, 0.9))
+    given, params = (image, found, [False] * len(found)), default_params()
+    cpu = refine_instances(image, found, params)[0].masks()
+    count = 3 if options.small else 100
+    print(f"\nrefine, {len(found)} masks on each of {count} photos:\n")
+    print("| photos at a time | ms a mask | labels equal to the CPU's |\n| --- | --- | --- |")
+    for together in (1, 4):
+        made = refine_together([given] * together, params, device)
+        equal = 100 * np.mean([(after.masks() == cpu).mean() for after, _ in made])
+        start = time.perf_counter()  # windows are on the CPU when a call ends
+        for _ in range(0, count, together):
+            refine_together([given] * together, params, device)
+        took = 1e3 * (time.perf_counter() - start) / (-(-count // together) * together * len(found))
+        print(f"| {together} | {took:.2f} | {equal:.3f} % |", flush=True)
+
+
 def parts(options: argparse.Namespace, size: tuple[int, int]) -> None:
     """Build and passes, fused and plain, sorted and atomic."""
     image = torch.from_numpy(load(options.image, size)).to(options.device)
@@ -156,6 +185,7 @@ def main() -> None:
     size = (160, 120) if options.small else (640, 480)
     whole_images(options, size)
     windows(options, size)
+    photos(options, size)
     layer(options, *((48, 2) if options.small else (256, 8)))
     parts(options, size)
     print("\n| pixels, two labels | device ms |\n| --- | --- |")

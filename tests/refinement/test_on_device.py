@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_the_network_on_tensors(scene: Any, torch_device: torch.device) -> None:
         found = network(*(torch.from_numpy(given).to(torch_device).float() for given in (parts, prompts)), passes)
         for odds, crop, prompt in zip(found.cpu().numpy(), parts, prompts, strict=True):
             np.testing.assert_allclose(odds, params.mask_network(crop, prompt, passes), atol=2e-3)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="extra torch is older than 2.9")
+@pytest.mark.parametrize("chosen", ["tf32", "ieee"])
+def test_the_users_precision_stays(monkeypatch: pytest.MonkeyPatch, chosen: str) -> None:
+    """Several threads use the network at full precision, also where the user's choices differ between operations."""
+    cudnn, seen = torch.backends.cudnn, []
+    network = MaskNetworkOnDevice(default_params().network, torch.device("cpu"))
+    once = network._once
+    monkeypatch.setattr(network, "_once", lambda given: seen.append(cudnn.conv.fp32_precision) or once(given))
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = chosen, "ieee"
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda _: network(torch.zeros(1, 32, 32, 3), torch.zeros(1, 32, 32)), range(9)))
+        assert seen == ["ieee"] * 9
+        assert cudnn.conv.fp32_precision == chosen
+    finally:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
 
 
 def test_a_network_that_runs_on_the_cpu_only() -> None:

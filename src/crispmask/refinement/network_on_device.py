@@ -7,7 +7,9 @@ where the CRF works on a GPU.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -79,8 +81,7 @@ class MaskNetworkOnDevice:
         """
         rgb, prompt = images.permute(0, 3, 1, 2) / 255, prompts[:, None]
         odds = prompt
-        # No TensorFloat-32: the same masks as on the CPU.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with _full_precision():
             for _ in range(passes):
                 odds = self._once({"rgb": rgb, "prompt": prompt})
                 prompt = torch.sigmoid(odds)
@@ -91,6 +92,29 @@ class MaskNetworkOnDevice:
         for operation, inputs, output, options in self._steps:
             values[output] = _OPERATIONS[operation](*(values[name] for name in inputs), **options)
         return values["odds"]
+
+
+_ALONE = Lock()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Convolutions without TensorFloat-32: the same masks as on the CPU.
+
+    The switch is the whole process's: one thread at a time moves it, and moves it back.
+    """
+    # torch 2.9 has one for each operation, and the older one fails where these differ.
+    owner: Any = torch.backends.cudnn
+    owner, name, full = (
+        (owner.conv, "fp32_precision", "ieee") if hasattr(owner, "conv") else (owner, "allow_tf32", False)
+    )
+    with _ALONE:
+        before = getattr(owner, name)
+        setattr(owner, name, full)
+        try:
+            yield
+        finally:
+            setattr(owner, name, before)
 
 
 def _tensor(entry: Any) -> Tensor:
