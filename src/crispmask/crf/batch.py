@@ -75,9 +75,12 @@ def window_marginals(
     check_iterations(iterations)
     place = device_of(device, None)
     if place is not None:
+        import torch
+
         from crispmask.crf import on_device
 
-        return [host(q) for q in on_device.infer_windows(log_odds, kernels, iterations, place)]
+        found = on_device.infer_windows(log_odds, kernels, iterations, place)
+        return on_device.fetched(torch.cat([q.reshape(-1) for q in found]), [q.shape for q in found]) if found else []
     odds = [np.asarray(host(o), np.float32) for o in log_odds]
     if check_threads(threads) == 1:
         return [two_label_marginals(o, k, iterations) for o, k in zip(odds, kernels, strict=True)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crispmask.crf import torch_meanfield
@@ -135,6 +136,15 @@ def infer_points(
         messages.append(torch_meanfield.message(gaussian.filter, lambda: ones, weight, *options))
     graph = _pays(len(log_odds))
     return torch_meanfield.two_labels(-log_odds[:, None], messages, None, params.iterations, graph=graph)[:, 0]
+
+
+def fetched(values: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
+    """Values of windows that follow one another, (N,), as arrays of these shapes: one transfer for all."""
+    # Into memory that the device writes to directly; other memory is copied twice.
+    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=values.is_cuda)
+    flat = there.copy_(values).numpy()
+    ends = np.cumsum([prod(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
 
 
 def _pays(values: int) -> bool:

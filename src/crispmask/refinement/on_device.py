@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crispmask.crf.on_device import infer_points
+from crispmask.crf.on_device import fetched, infer_points
 from crispmask.crf.torch_meanfield import Windows
 from crispmask.params import CRFParams
 from crispmask.refinement.answer import rect_of, scale_of
@@ -35,6 +36,10 @@ _TOGETHER = 64
 
 _MOST_POINTS = 1 << 24
 """Pixels of windows that are worked on together, and of those that share a lattice, unless one has more."""
+
+_AT_WORK = BoundedSemaphore(2)
+"""Threads that give the device work at a time: more wait for one another, and their memory adds up. While one prepares,
+the device works for the other; the rest read photos and write masks."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,17 @@ def solved(views: Sequence[InstanceView], params: LearnedParams, device: torch.d
     """
     pixels = _Pixels(views, device)
     for lot in _lots(views, params):
-        some = _Judged.of(lot, views, params, pixels)
-        done = {k: Solved(lot[k], d, some.rects[k], None) for k, d in enumerate(some.decisions)}
-        for part in some.parts():
-            rects = [some.rects[k] for k in part]
-            windows = Windows([rect.grid for rect in rects], device)
-            colours = pixels.colours([some.views[k] for k in part], rects, windows, params.crf)
-            thetas = [_theta_alpha(params.crf, some.scales[k], some.rects[k]) for k in part]
-            found = infer_points(some.odds_over(part, windows, params), colours, windows, thetas, params.crf)
-            for k, marginals in zip(part, _split(found, rects), strict=True):
-                done[k] = Solved(lot[k], some.decisions[k], some.rects[k], marginals)
+        with _AT_WORK:
+            some = _Judged.of(lot, views, params, pixels)
+            done = {k: Solved(lot[k], d, some.rects[k], None) for k, d in enumerate(some.decisions)}
+            for part in some.parts():
+                rects = [some.rects[k] for k in part]
+                windows = Windows([rect.grid for rect in rects], device)
+                colours = pixels.colours([some.views[k] for k in part], rects, windows, params.crf)
+                thetas = [_theta_alpha(params.crf, some.scales[k], some.rects[k]) for k in part]
+                found = infer_points(some.odds_over(part, windows, params), colours, windows, thetas, params.crf)
+                for k, marginals in zip(part, fetched(found, windows.shapes), strict=True):
+                    done[k] = Solved(lot[k], some.decisions[k], some.rects[k], marginals)
         yield list(done.values())
 
 
@@ -84,13 +90,14 @@ def unaries(
     pixels = _Pixels(views, device)
     made: dict[int, tuple[Unary | None, Decision]] = {}
     for lot in _lots(views, params):
-        some = _Judged.of(lot, views, params, pixels)
-        made |= {i: (None, decision) for i, decision in zip(lot, some.decisions, strict=True)}
-        for part in some.parts():
-            rects = [some.rects[k] for k in part]
-            odds = _split(some.odds_over(part, Windows([rect.grid for rect in rects], device), params), rects)
-            for k, over in zip(part, odds, strict=True):
-                made[lot[k]] = Unary(over, some.rects[k], some.scales[k], params.crf), some.decisions[k]
+        with _AT_WORK:
+            some = _Judged.of(lot, views, params, pixels)
+            made |= {i: (None, decision) for i, decision in zip(lot, some.decisions, strict=True)}
+            for part in some.parts():
+                windows = Windows([some.rects[k].grid for k in part], device)
+                odds = fetched(some.odds_over(part, windows, params), windows.shapes)
+                for k, over in zip(part, odds, strict=True):
+                    made[lot[k]] = Unary(over, some.rects[k], some.scales[k], params.crf), some.decisions[k]
     return [made[i] for i in range(len(views))]
 
 
@@ -258,15 +265,6 @@ def _lab(rgb: Tensor) -> Tensor:
     xyz = (linear[:, :, None] * matrix).sum(1)
     f = torch.where(xyz > 0.008856, xyz ** (1 / 3), 7.787 * xyz + 16 / 116)
     return torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
-
-
-def _split(values: Tensor, rects: Sequence[Rect]) -> list[NDArray[np.float32]]:
-    """Values of rectangles that follow one another, (P,), as arrays of their `grid`."""
-    # In memory that the device writes to directly; pages of other memory are copied twice.
-    there = torch.empty(values.shape, dtype=values.dtype, pin_memory=values.is_cuda)
-    flat = there.copy_(values).numpy()
-    ends = np.cumsum([prod(rect.grid) for rect in rects])
-    return [part.reshape(rect.grid) for part, rect in zip(np.split(flat, ends[:-1]), rects, strict=True)]
 
 
 def _on(device: torch.device, array: NDArray[Any]) -> Tensor:
