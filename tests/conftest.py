@@ -60,12 +60,15 @@ MISSING = {
     "ultralytics": "Ultralytics is not installed (.ci/step peers says how)",
     "chromium": "Chromium is not installed: install the package chromium, or name the program in CHROMIUM",
     "curl": "curl is not installed",
+    "label-studio": "Label Studio is not installed: name its program in LABEL_STUDIO (.ci/step peers says how)",
 }
 
 
 def _is_here(name: str) -> bool:
     if name == "chromium":
         return bool(os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome"))
+    if name == "label-studio":
+        return bool(os.environ.get("LABEL_STUDIO") or shutil.which("label-studio"))
     return bool(shutil.which(name)) if name == "curl" else find_spec(name) is not None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from email.message import Message as Header
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from crispmask.app.routes import JSON, Route, find
+from crispmask.app.routes import JSON, ROUTES, Route, find
 from crispmask.errors import DataError
 from crispmask.structured import parse_json
 
@@ -48,7 +48,7 @@ class Refused(Exception):
 
 
 class Guard:
-    """Middleware that passes on the requests of `crispmask.app.routes`, and adds `HEADERS` to every response.
+    """Middleware that passes on the requests of a list of routes, and adds `HEADERS` to every response.
 
     Refused are, with a status code and one sentence: other paths (404) and methods (405), pages of other servers that
     send something (403), bodies of another type (415), above the limit (413), too slow (408) or too many at the same
@@ -58,10 +58,20 @@ class Guard:
         app: the application behind the middleware.
         max_upload: most bytes of an upload.
         body_seconds: longest time for a body to arrive.
+        max_json: most bytes of a JSON body.
+        routes: the requests that are passed on; by default the page's and the HTTP interface's.
     """
 
-    def __init__(self, app: App, max_upload: int, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self,
+        app: App,
+        max_upload: int,
+        body_seconds: float = BODY_SECONDS,
+        max_json: int = MAX_JSON,
+        routes: Sequence[Route] = ROUTES,
+    ) -> None:
         self.app, self.max_upload, self.body_seconds = app, max_upload, body_seconds
+        self.max_json, self.routes = max_json, routes
         self._held = 0  # bytes of the bodies of unfinished requests
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -106,7 +116,7 @@ class Guard:
     def _checked(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> Route:
         """The route of a request, of which everything but the body is as it must be."""
         method, path = scope["method"], scope["path"]
-        route = find(path)
+        route = find(path, self.routes)
         if route is None:
             raise Refused(404, "there is nothing at this address")
         if method not in route.methods:
@@ -125,7 +135,7 @@ class Guard:
         return route
 
     async def _body(self, receive: Receive, route: Route, headers: dict[str, str]) -> bytes:
-        limit = MAX_JSON if route.content_type == JSON else self.max_upload
+        limit = self.max_json if route.content_type == JSON else self.max_upload
         size = f"{limit / 1e6:.0f} MB" if limit >= 1e6 else f"{limit} bytes"
         too_large = Refused(413, f"the upload is larger than the limit of {size}")
         announced = headers.get("content-length", "0")
@@ -145,7 +155,7 @@ class Guard:
                     self._held += len(part)
                     if total > limit:
                         raise too_large
-                    if self._held > MAX_HELD * max(self.max_upload, MAX_JSON):
+                    if self._held > MAX_HELD * max(self.max_upload, self.max_json):
                         raise Refused(503, "too many uploads at the same time: try again later")
                     if not message.get("more_body"):
                         return b"".join(parts)

@@ -1,8 +1,9 @@
-"""The requests that the page and the HTTP interface make: everything else is refused."""
+"""The requests that are answered: everything else is refused."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -56,8 +57,16 @@ ROUTES = (
     _get(r"/api/openapi\.json"),
     _post("/api/(?:segment|refine|box)", FORM),
 )
+"""Those of the page and of the HTTP interface."""
 
 
-def find(path: str) -> Route | None:
+LABEL_STUDIO = (
+    _get("/(?:health|versions)?"),
+    _post("/(?:setup|predict|webhook)", JSON),
+)
+"""What Label Studio asks a machine learning backend for."""
+
+
+def find(path: str, routes: Sequence[Route] = ROUTES) -> Route | None:
     """The route of a path; None where there is none."""
-    return next((route for route in ROUTES if route.path.fullmatch(path)), None)
+    return next((route for route in routes if route.path.fullmatch(path)), None)

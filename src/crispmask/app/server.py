@@ -43,39 +43,60 @@ def serve(
         ModelError: the detector cannot be loaded.
         ParamsError: the port is in use, or the address is not one of this computer.
     """
-    try:
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "fastapi", "app") from None
-    from crispmask.app.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
-
+    check_installed()
     loaded = select(load_detector(detector), score=score)
     with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
-        app = make_app(loaded, max_pixels, max_upload, folder, host)
-        config = uvicorn.Config(
-            app,
-            host,
-            port,
-            http=Connection,
-            ws="none",
-            log_level="error",  # a warning for each bad request would fill a log
-            limit_concurrency=MAX_CONNECTIONS,
-            h11_max_incomplete_event_size=MAX_HEAD,
-            timeout_graceful_shutdown=2,
-        )
-        try:
-            socket = config.bind_socket()
-        except SystemExit:  # uvicorn has printed the reason, and would end the process
-            raise ParamsError(
-                f"cannot listen on {host}:{port}: the port is in use, or the address is not one of this computer; "
-                "choose another with --port or --host"
-            ) from None
-        server = uvicorn.Server(config)
-        address = f"http://{host if ':' not in host else f'[{host}]'}:{socket.getsockname()[1]}"
-        if on_ready:
-            threading.Thread(target=_when_started, args=(server, on_ready, address), daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[socket])
+        run(make_app(loaded, max_pixels, max_upload, folder, host), host, port, on_ready)
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError unless what a server needs is installed."""
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "fastapi", "app") from None
+
+
+def run(app: Any, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve an ASGI application until interrupted.
+
+    Args:
+        app: the application.
+        host, port, on_ready: as for `serve`.
+
+    Raises:
+        ParamsError: the port is in use, or the address is not one of this computer.
+    """
+    import uvicorn
+
+    from crispmask.app.connection import MAX_CONNECTIONS, MAX_HEAD, Connection
+
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        http=Connection,
+        ws="none",
+        log_level="error",  # a warning for each bad request would fill a log
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_graceful_shutdown=2,
+    )
+    try:
+        socket = config.bind_socket()
+    except SystemExit:  # uvicorn has printed the reason, and would end the process
+        raise ParamsError(
+            f"cannot listen on {host}:{port}: the port is in use, or the address is not one of this computer; "
+            "choose another with --port or --host"
+        ) from None
+    server = uvicorn.Server(config)
+    address = f"http://{host if ':' not in host else f'[{host}]'}:{socket.getsockname()[1]}"
+    if on_ready:
+        threading.Thread(target=_when_started, args=(server, on_ready, address), daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[socket])
 
 
 def make_app(detector: Selection, max_pixels: int, max_upload: int, folder: str, host: str = "127.0.0.1") -> Any:
@@ -88,15 +109,12 @@ def make_app(detector: Selection, max_pixels: int, max_upload: int, folder: str,
     Raises:
         MissingExtraError: the extra is not installed.
     """
-    try:
-        from fastapi import FastAPI
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
+    check_installed()
+    from fastapi import FastAPI
 
-        from crispmask.app import http, page
-        from crispmask.app.guard import Guard
-        from crispmask.app.turns import Turns
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "fastapi", "app") from None
+    from crispmask.app import http, page
+    from crispmask.app.guard import Guard
+    from crispmask.app.turns import Turns
 
     turns = Turns()
     app = FastAPI(
@@ -105,9 +123,21 @@ def make_app(detector: Selection, max_pixels: int, max_upload: int, folder: str,
     app.include_router(http.router(detector, max_pixels, turns))
     app.include_router(page.router(detector, max_pixels, turns, folder))
     app.add_middleware(Guard, max_upload=max_upload)
-    if host in LOOPBACK:  # against DNS rebinding: other sites whose name resolves to this computer are refused
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+    check_host(app, host)
     return app
+
+
+def check_host(app: Any, host: str) -> None:
+    """Refuse what a page of another site sends whose name resolves to this computer (DNS rebinding).
+
+    Args:
+        app: the application; served to the network it has names that are not known here, and is not changed.
+        host: the address that it listens on.
+    """
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    if host in LOOPBACK:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
 
 
 def _when_started(server: Any, on_ready: Callable[[str], None], address: str) -> None:

@@ -27,13 +27,20 @@ class Turns:
         if not self._places.acquire(blocking=False):
             raise HTTPException(503, "too many requests are waiting: try again later")
         try:
-            with self._turn:
+            with answered(), self._turn:
                 yield
-        except Closed as error:
-            raise HTTPException(404, str(error)) from None
-        except CrispmaskError as error:
-            raise HTTPException(422, str(error)) from None
-        except MemoryError:
-            raise HTTPException(422, "there is not enough memory for this image: scale it down") from None
         finally:
             self._places.release()
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Errors of crispmask become responses."""
+    try:
+        yield
+    except Closed as error:
+        raise HTTPException(404, str(error)) from None
+    except CrispmaskError as error:
+        raise HTTPException(422, str(error)) from None
+    except MemoryError:
+        raise HTTPException(422, "there is not enough memory for this image: scale it down") from None

@@ -33,7 +33,7 @@ def read_upload(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
             if width * height > max_pixels:
                 raise ImageError(
                     f"the image has {width * height / 1e6:.0f} megapixels, more than the {max_pixels / 1e6:.0f} that "
-                    "this page accepts: scale it down"
+                    "are accepted here: scale it down"
                 )
             return read_image(path)
         except ImageError as error:

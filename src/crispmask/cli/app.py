@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from crispmask.cli.console import say, waiting
-from crispmask.errors import MissingExtraError
 from crispmask.params import check_number
+
+MaxMegapixels = Annotated[float, typer.Option(min=0.1, metavar="X", help="Refuse larger images.")]
+MaxUpload = Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.")]
 
 
 def app(
@@ -26,8 +28,8 @@ def app(
             show_default=False,
         ),
     ] = None,
-    max_megapixels: Annotated[float, typer.Option(min=0.1, metavar="X", help="Refuse larger images.")] = 40,
-    max_upload: Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.")] = 40,
+    max_megapixels: MaxMegapixels = 40,
+    max_upload: MaxUpload = 40,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Refine masks interactively on a web page (extra 'app').
@@ -39,13 +41,6 @@ def app(
     check_number("--max-megapixels", max_megapixels, 0.1, 1e5)
     check_number("--max-upload", max_upload, 0.1, 1e6)
     with waiting("Starting"):
-        try:
-            # A missing extra is reported before anything is loaded.
-            import fastapi  # noqa: F401
-            import python_multipart  # noqa: F401
-            import uvicorn  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(error.name or "fastapi", "app") from None
         from crispmask.app.server import serve
 
     def ready(address: str) -> None:

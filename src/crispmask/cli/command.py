@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from crispmask._version import __version__
 from crispmask.cli.app import app as open_app
-from crispmask.cli.console import complain
+from crispmask.cli.console import complain, prose
 from crispmask.cli.converge import converge
 from crispmask.cli.convert import convert
 from crispmask.cli.cutout import cutout
@@ -28,6 +28,7 @@ from crispmask.cli.models import models
 from crispmask.cli.refine import refine
 from crispmask.cli.report import report
 from crispmask.cli.segment import segment
+from crispmask.cli.serve import serve
 from crispmask.cli.train import train
 from crispmask.cli.tune import tune
 from crispmask.errors import CrispmaskError
@@ -76,9 +77,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (demo, segment, refine, cutout, evaluate, report, tune, converge, convert, train, learn, open_app, doctor):
-    # Typer keeps the line breaks of a docstring's later paragraphs; without them it wraps at the terminal's width.
-    prose = "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
-    app.command(help=prose, no_args_is_help=verb not in (demo, open_app, doctor))(verb)
+    app.command(help=prose(verb), no_args_is_help=verb not in (demo, open_app, doctor))(verb)
+app.add_typer(serve)
 app.add_typer(models)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -35,6 +35,14 @@ def note(text: str) -> None:
 def count(n: int, thing: str) -> str:
     """``1 image``, ``2 images``."""
     return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def prose(verb: Callable[..., object]) -> str:
+    """A verb's docstring as its help.
+
+    Typer keeps the line breaks of a docstring's later paragraphs; without them it wraps at the terminal's width.
+    """
+    return "\n\n".join(" ".join(part.split()) for part in (verb.__doc__ or "").split("\n\n"))
 
 
 @contextmanager
