@@ -25,14 +25,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("label-studio")]
 
 MAIL, WORD = "someone@example.com", "correct horse"
 START_SECONDS = 300
-CONFIG = """
-<View>
-  <Image name="image" value="$image"/>
-  <RectangleLabels name="box" toName="image" smart="true"><Label value="Person"/></RectangleLabels>
-  <BrushLabels name="brush" toName="image"><Label value="Person"/></BrushLabels>
+PAGE = Path(__file__).parents[2] / "docs" / "label-studio.md"
+MORE = """
   <PolygonLabels name="polygon" toName="image"><Label value="Person"/></PolygonLabels>
   <Choices name="light" toName="image"><Choice value="Day"/><Choice value="Night"/></Choices>
 </View>"""
+CONFIG = PAGE.read_text().partition("```xml\n")[2].partition("```")[0].replace("</View>", MORE)
 COMMON = {"to_name": "image", "original_width": 512, "original_height": 512, "image_rotation": 0}
 
 
@@ -55,14 +53,17 @@ def running(command: list[Any], environment: dict[str, str], log: Path) -> Itera
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory) -> Iterator[str]:
-    """Address of a new Label Studio with one user."""
+def studio(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """Address of a new Label Studio with one user, and a folder from which it takes photos."""
     folder, port = tmp_path_factory.mktemp("label-studio"), free_port()
+    (folder / "photos").mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "data"),
         "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",
         "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(folder),
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
     }
@@ -79,13 +80,14 @@ def studio(tmp_path_factory) -> Iterator[str]:
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline, (folder / "log").read_text()
                 time.sleep(1)
-        yield address
+        yield address, folder / "photos"
 
 
 @pytest.fixture(scope="module")
 def token(studio) -> str:
     """A personal access token, which a user makes under Account & Settings."""
-    with httpx.Client(base_url=studio, headers={"referer": studio}, timeout=60) as browser:
+    address, _ = studio
+    with httpx.Client(base_url=address, headers={"referer": address}, timeout=60) as browser:
         browser.get("/user/login")
         form = {"email": MAIL, "password": WORD, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         assert browser.post("/user/login/", data=form).status_code == 302
@@ -96,8 +98,9 @@ def token(studio) -> str:
 @pytest.fixture(scope="module")
 def api(studio, token) -> Iterator[httpx.Client]:
     """Label Studio's API, for five minutes."""
-    access = httpx.post(f"{studio}/api/token/refresh/", json={"refresh": token}).raise_for_status().json()["access"]
-    with httpx.Client(base_url=studio, headers={"authorization": f"Bearer {access}"}, timeout=120) as client:
+    address, _ = studio
+    access = httpx.post(f"{address}/api/token/refresh/", json={"refresh": token}).raise_for_status().json()["access"]
+    with httpx.Client(base_url=address, headers={"authorization": f"Bearer {access}"}, timeout=120) as client:
         yield client
 
 
@@ -105,7 +108,7 @@ def api(studio, token) -> Iterator[httpx.Client]:
 def backend(studio, token, tmp_path_factory) -> Iterator[str]:
     """Address of ``crispmask serve label-studio``."""
     log = tmp_path_factory.mktemp("backend") / "log"
-    environment = {**os.environ, "LABEL_STUDIO_URL": studio, "LABEL_STUDIO_API_KEY": token, "COLUMNS": "200"}
+    environment = {**os.environ, "LABEL_STUDIO_URL": studio[0], "LABEL_STUDIO_API_KEY": token, "COLUMNS": "200"}
     command = [sys.executable, "-m", "crispmask", "serve", "label-studio", "--port", "0"]
     with running(command, environment, log) as process:
         deadline = time.monotonic() + START_SECONDS
@@ -114,6 +117,18 @@ def backend(studio, token, tmp_path_factory) -> Iterator[str]:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         yield log.read_text().partition("connects to ")[2].split()[0]
+
+
+def made(api: httpx.Client, path: str, /, **fields: Any) -> Any:
+    """What Label Studio makes at a path of its API."""
+    return api.post(path, json=fields).raise_for_status().json()
+
+
+def retrieve(api: httpx.Client, project: int) -> None:
+    """What "Retrieve Predictions" in the list of tasks does."""
+    everything = {"selectedItems": {"all": True, "excluded": []}}
+    asked = {"id": "retrieve_tasks_predictions", "project": project}
+    api.post("/api/dm/actions", params=asked, json=everything).raise_for_status()
 
 
 def region(kind: str, tag: str, key: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -129,9 +144,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_project_gets_predictions(api, backend, image):
-    project = (
-        api.post("/api/projects/", json={"title": "People", "label_config": CONFIG}).raise_for_status().json()["id"]
-    )
+    project = made(api, "/api/projects/", title="People", label_config=CONFIG)["id"]
     api.post(f"/api/projects/{project}/import", files={"file": ("a b.jpg", image, "image/jpeg")}).raise_for_status()
     (task,) = api.get("/api/tasks/", params={"project": project}).raise_for_status().json()["tasks"]
     assert task["data"]["image"].startswith("/data/upload/")
@@ -144,15 +157,11 @@ def test_a_project_gets_predictions(api, backend, image):
         region("brushlabels", "brush", "by_brush", {"format": "rle", "rle": brush.encode(coarse)}),
         {**COMMON, "id": "c", "from_name": "light", "type": "choices", "value": {"choices": ["Day"]}},
     ]
-    annotation = api.post(f"/api/tasks/{task['id']}/annotations/", json={"result": drawn}).raise_for_status().json()
-    connected = {"project": project, "url": backend, "title": "crispmask", "is_interactive": True}
-    model = api.post("/api/ml/", json=connected).raise_for_status().json()
+    annotation = made(api, f"/api/tasks/{task['id']}/annotations/", result=drawn)
+    model = made(api, "/api/ml/", project=project, url=backend, title="crispmask", is_interactive=True)
     assert (model["readable_state"], model["model_version"]) == ("Connected", VERSION)
 
-    # What "Retrieve predictions" in the list of tasks does.
-    everything = {"selectedItems": {"all": True, "excluded": []}}
-    retrieve = {"id": "retrieve_tasks_predictions", "project": project}
-    api.post("/api/dm/actions", params=retrieve, json=everything).raise_for_status()
+    retrieve(api, project)
     (prediction,) = api.get("/api/predictions/", params={"task": task["id"]}).raise_for_status().json()
     assert prediction["model_version"] == VERSION
     assert 0.5 < prediction["score"] <= 1
@@ -166,24 +175,43 @@ def test_a_project_gets_predictions(api, backend, image):
     assert iou(mask_of(by_box), mask_of(by_brush)) > 0.9 > iou(mask_of(by_brush), coarse)
 
     # A person looks at the prediction, and takes it for a second annotation.
-    copied = api.post(f"/api/tasks/{task['id']}/annotations/", json={"result": prediction["result"]})
-    assert copied.raise_for_status().json()["result"][0]["value"]["rle"] == by_box["value"]["rle"]
+    copied = made(api, f"/api/tasks/{task['id']}/annotations/", result=prediction["result"])
+    assert copied["result"][0]["value"]["rle"] == by_box["value"]["rle"]
     assert api.get(f"/api/annotations/{annotation['id']}/").raise_for_status().json()["result"] == drawn
 
     # What the labeling interface does when somebody draws with a smart tool; the coarse polygon comes back refined.
     corners = [[20.0, 10.0], [70.0, 10.0], [75.0, 99.0], [10.0, 99.0]]
     polygon = region("polygonlabels", "polygon", "by_polygon", {"points": corners, "closed": True})
     for drawn_now, kind in ((drawn[0], "brushlabels"), (polygon, "polygonlabels")):
-        asked = {"task": task["id"], "context": {"result": [drawn_now]}}
-        answer = api.post(f"/api/ml/{model['id']}/interactive-annotating", json=asked).raise_for_status().json()
+        context = {"result": [drawn_now]}
+        answer = made(api, f"/api/ml/{model['id']}/interactive-annotating", task=task["id"], context=context)
         (item,) = answer["data"]["result"]
         assert item["type"] == kind
         assert item["id"] != drawn_now["id"]
         assert iou(mask_of(item), mask_of(by_box)) > 0.9
 
-    # What the labeling configuration must have is said when the project is connected.
-    other = "<View><Text name='t' value='$t'/><Choices name='c' toName='t'><Choice value='a'/></Choices></View>"
-    project = api.post("/api/projects/", json={"title": "Texts", "label_config": other}).raise_for_status().json()["id"]
-    refused = api.post("/api/ml/", json={**connected, "project": project})
+
+def test_photos_of_a_local_storage_and_predictions_of_another_model(api, backend, studio, image):
+    (studio[1] / "person.jpg").write_bytes(image)
+    project = made(api, "/api/projects/", title="Local", label_config=CONFIG)["id"]
+    storage = made(api, "/api/storages/localfiles", project=project, path=str(studio[1]), use_blob_urls=True)
+    made(api, f"/api/storages/localfiles/{storage['id']}/sync")
+    (task,) = api.get("/api/tasks/", params={"project": project}).raise_for_status().json()["tasks"]
+    assert task["data"]["image"].startswith("/data/local-files/")
+    box = region("rectanglelabels", "box", "r", {"x": 4.0, "y": 0.5, "width": 74.0, "height": 99.0, "rotation": 0})
+    made(api, "/api/predictions/", task=task["id"], result=[box], model_version="yolo")
+    made(api, "/api/ml/", project=project, url=backend, title="crispmask")
+    retrieve(api, project)
+    found = api.get("/api/predictions/", params={"task": task["id"]}).raise_for_status().json()
+    assert sorted((p["model_version"], p["result"][0]["type"]) for p in found) == [
+        (VERSION, "brushlabels"),
+        ("yolo", "rectanglelabels"),
+    ]
+
+
+def test_a_project_without_masks_is_not_connected(api, backend):
+    config = "<View><Text name='t' value='$t'/><Choices name='c' toName='t'><Choice value='a'/></Choices></View>"
+    project = made(api, "/api/projects/", title="Texts", label_config=config)["id"]
+    refused = api.post("/api/ml/", json={"project": project, "url": backend, "title": "crispmask"})
     assert refused.status_code == 400
     assert "422" in refused.text

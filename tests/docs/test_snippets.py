@@ -23,6 +23,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import typer.main
@@ -37,6 +38,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 VERBS = typer.main.get_command(app).commands
+PARSED = {"json": json.loads, "toml": tomllib.loads, "xml": ElementTree.fromstring}
 LONG = {"benchmarks", "layer", "learn", "train", "tune"}  # pages whose commands take more than 20 seconds
 INSTALLS = re.compile(r"python3 -m venv \S+|pip install .+")
 
@@ -88,7 +90,9 @@ TO_RUN = {
 def test_nothing_escapes():
     """No block without a language, no indented block, no mark without a reason."""
     for block in BLOCKS:
-        assert block.language in ("bash", "python", "json", "toml", "docker", "text"), f"{block}: {block.language!r}"
+        assert block.language in ("bash", "python", "json", "toml", "xml", "docker", "text"), (
+            f"{block}: {block.language!r}"
+        )
         assert block.kind in ("", "run with", "not run", "ci"), f"{block}: {block.kind}"
         assert bool(block.kind) == bool(block.mark), f"{block}: {block.kind} without a word"
     for page in PAGES:
@@ -114,7 +118,7 @@ def test_it_parses(block):
     elif block.language == "bash":
         subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
     else:
-        {"json": json, "toml": tomllib}[block.language].loads(block.text)
+        PARSED[block.language](block.text)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.fuzz import calls, files, labels, web
+from tests.fuzz import calls, files, labels, studio, web
 from tests.fuzz.calls import Case
 
 Door = Callable[[random.Random], Case]
@@ -24,6 +24,8 @@ DOORS: dict[str, Door] = {
     "labelme": labels.labelme,
     "yolo": labels.yolo,
     "maps": labels.maps,
+    "studio": studio.tasks,
+    "interface": studio.interface,
     "arrays": calls.arrays,
     "dropin": calls.drop_in,
     "web": web.requests,
@@ -33,6 +35,7 @@ WARM: dict[str, Callable[[], None]] = {
     "scores": files.warm,
     "arrays": calls.warm,
     "dropin": calls.warm_drop_in,
+    "studio": studio.warm,
     "web": web.warm,
 }
 """What a door needs to be compiled or started."""
