@@ -11,6 +11,7 @@ from crispmask.detectors import Classes, Detector, Selection, select
 from crispmask.detectors.selection import check_score
 from crispmask.instances import Instances
 from crispmask.refinement import LearnedParams, Params, default_params, explain, refine_instances
+from crispmask.refinement.clean import without_specks
 from crispmask.refinement.masks import checked_params
 
 
@@ -77,3 +78,4 @@ def prepare(settings: Settings) -> None:
             explain(image, instances, params, threads=1)
             params = params.crf
         refine_instances(image, instances, params, threads=1, joint=settings.joint)
+        without_specks(masks[0].astype(np.float32), 0.5)  # of masks that joint refinement erases there are none
