@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 import crispmask
-from crispmask.cutouts.alpha import soft_alpha
-from crispmask.cutouts.foreground import estimate_foreground
+from crispmask.cutouts.alpha import SoftEdge, cell_of
+from crispmask.cutouts.foreground import estimate_colours
 from crispmask.errors import ShapeError, ValueRangeError
 from crispmask.instances import Instances
 from crispmask.samples import sample_images
@@ -48,7 +48,7 @@ def test_the_edge_is_soft_and_its_colours_are_the_objects(disc):
 def test_foreground_with_the_true_alpha(disc):
     image, alpha, inside, _ = disc
     edge = (alpha > 0.2) & (alpha < 1)
-    error = np.abs(estimate_foreground(image, alpha) - inside)[edge].mean()
+    error = np.abs(estimate_colours(image, alpha)[0] - inside)[edge].mean()
     assert error < 8
     assert np.abs(image - inside)[edge].mean() > 3 * error
 
@@ -66,20 +66,38 @@ def test_foreground_against_pymatting(disc, tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     image, alpha, _, _ = disc
-    theirs = 255 * module.estimate_foreground_ml(image / 255.0, alpha.astype(np.float64), gradient_weight=1.0)
-    ours = estimate_foreground(image, alpha)
+    theirs = 255 * module.estimate_foreground_ml(image / 255.0, alpha.astype(np.float64), gradient_weight=5.0)
+    ours, _ = estimate_colours(image, alpha)
     visible = alpha > 0.1
     assert np.abs(ours - theirs)[visible].mean() < 1
 
 
-def test_alpha_far_from_the_edge_and_in_strips(disc, monkeypatch):
+def test_alpha_far_from_the_edge(disc):
     image, _, _, mask = disc
-    whole = soft_alpha(image, mask.astype(np.float32), 4)
+    alpha = SoftEdge(image, mask.astype(np.float32), mask.shape).alpha
     inside, outside = distance_transform_edt(mask), distance_transform_edt(~mask)
-    assert (whole[inside > 5] == 1).all()
-    assert (whole[outside > 5] == 0).all()
-    monkeypatch.setattr("crispmask.cutouts.alpha._STRIP", 1)
-    assert np.allclose(soft_alpha(image, mask.astype(np.float32), 4), whole, atol=1e-4)
+    assert (alpha[inside > 5] == 1).all()
+    assert (alpha[outside > 5] == 0).all()
+
+
+def test_where_the_image_has_no_edge_alpha_is_the_mask_but_for_a_pixel(disc):
+    mask = disc[3]
+    noise = np.random.default_rng(0).integers(100, 104, (*mask.shape, 3)).astype(np.uint8)
+    opacity = crispmask.cutout(noise, mask, crop=False)[0][:, :, 3]
+    inside, outside = distance_transform_edt(mask), distance_transform_edt(~mask)
+    assert (opacity[inside > 2] == 255).all()
+    assert (opacity[outside > 2] == 0).all()
+    assert ((opacity > 0) & (opacity < 255)).sum() > 100
+
+
+def test_tiles_give_what_the_whole_gives(disc, monkeypatch):
+    image, _, _, mask = disc
+    (whole,) = crispmask.cutout(image, mask, crop=False)
+    monkeypatch.setattr("crispmask.cutouts.cut._TILE", 20)
+    (tiled,) = crispmask.cutout(image, mask, crop=False)
+    assert np.abs(whole[:, :, 3].astype(int) - tiled[:, :, 3]).max() <= 1
+    visible = whole[:, :, 3] > 25
+    assert np.abs(whole[visible].astype(int) - tiled[visible]).max() <= 4
 
 
 def visible_background(image: np.ndarray, colours: np.ndarray, alpha: np.ndarray, mask: np.ndarray) -> float:
@@ -157,13 +175,17 @@ def test_nothing_and_everything(disc):
     assert crispmask.cutout(image, one)[0].ndim == 3
 
 
-def test_colours_of_large_objects_are_estimated_on_fewer_pixels(disc, monkeypatch):
+def test_large_objects_are_worked_on_in_cells_of_several_pixels(disc):
+    """The disc at sixteen times its size gives the same cut-out."""
     image, _, _, mask = disc
-    monkeypatch.setattr("crispmask.cutouts.cut.MAX_PIXELS", 1000)
-    (picture,) = crispmask.cutout(image, mask, crop=False)
+    large = [np.asarray(Image.fromarray(part).resize((16 * SIZE, 16 * SIZE), 2)) for part in (image, mask)]
+    assert cell_of(large[1].any(0).sum()) > 2
+    (picture,) = crispmask.cutout(large[0], large[1], crop=False)
+    (small,) = crispmask.cutout(image, mask, crop=False)
     opaque = picture[:, :, 3] == 255
-    assert (picture[opaque, :3] == image[opaque]).all()
-    assert opaque.sum() > 2000
+    assert (picture[opaque, :3] == large[0][opaque]).all()
+    shrunk = np.asarray(Image.fromarray(picture[:, :, 3]).reduce(16))
+    assert np.abs(shrunk.astype(int) - small[:, :, 3]).mean() < 3
 
 
 def test_what_is_refused(disc):

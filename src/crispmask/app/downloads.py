@@ -147,7 +147,7 @@ def _folder(name: str, taken: set[str]) -> str:
 
 def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=4)
+    picture.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ from crispmask.runtime import jit
 
 
 @jit
-def relax(image, alpha, foreground, background, times, smoothness, edges):
+def relax(image, alpha, foreground, background, times, smoothness, edges, mixed_only):
     """Improve foreground and background in place, pixel by pixel, so that they explain the image and are smooth.
 
     Args:
@@ -17,6 +17,7 @@ def relax(image, alpha, foreground, background, times, smoothness, edges):
         times: how often all pixels are visited.
         smoothness: weight of the differences between neighbours.
         edges: further weight of these per difference of alpha.
+        mixed_only: whether pixels of alpha 0 and 1 are left as they are.
     """
     height, width = alpha.shape
     f, b = np.empty(3, np.float32), np.empty(3, np.float32)
@@ -24,6 +25,8 @@ def relax(image, alpha, foreground, background, times, smoothness, edges):
         for y in range(height):
             for x in range(width):
                 a = alpha[y, x]
+                if mixed_only and (a == 0 or a == 1):
+                    continue
                 c = np.float32(1) - a
                 f[:] = a * image[y, x]
                 b[:] = c * image[y, x]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crispmask.cutouts.alpha import radius_of, soft_alpha
-from crispmask.cutouts.foreground import estimate_foreground
+from crispmask.cutouts.alpha import RADIUS, SoftEdge, cell_of
+from crispmask.cutouts.foreground import estimate_colours, foreground_of
 from crispmask.image import as_image, read_image
-from crispmask.image.scaling import resized
-from crispmask.instances import Instances, Window, tight_box
+from crispmask.image.scaling import Enlarged, resized
+from crispmask.instances import MASK_THRESHOLD, Instances, Window, tight_box
 from crispmask.refinement.inputs import as_instances, check_size
-from crispmask.refinement.windows import MAX_PIXELS
+
+_TILE = 512
+"""Side of the squares that are worked on at a time, pixels; those far from the edge only copy the image."""
 
 
 def cutout(
@@ -23,8 +26,8 @@ def cutout(
 ) -> list[NDArray[np.uint8]]:
     """Cut objects out of an image: soft edges, and no halo of the old background.
 
-    Along the edge of each mask, the opacity follows the image's own edge (guided filter), and the colours are those of
-    the object alone: what the background has added to a mixed pixel is taken away. Refine the masks first; of
+    Along the edge of each mask, the opacity follows the image's own edge (guided filter), or the mask where the image
+    shows none, and the colours are those of the object alone: what the background has added to a mixed pixel is taken away. Refine the masks first; of
     `Instances` that `refine` or `segment` gave, the CRF's marginals are used.
 
     Args:
@@ -67,18 +70,13 @@ def _all_of(instances: Instances) -> Window:
 def _cut(image: NDArray[np.uint8], window: Window, crop: bool) -> NDArray[np.uint8]:
     """One object, RGBA."""
     height, width = image.shape[:2]
-    x0, y0, x1, y1 = (int(v) for v in tight_box(window.mask))
+    x0, y0, x1, y1 = window.mask_box
     if x0 == x1:
         return np.zeros((1, 1, 4) if crop else (height, width, 4), np.uint8)
-    radius = radius_of(math.sqrt((x1 - x0) * (y1 - y0)))
-    margin = 3 * radius
-    rect = (
-        max(0, window.y + y0 - margin),
-        max(0, window.x + x0 - margin),
-        min(height, window.y + y1 + margin),
-        min(width, window.x + x1 + margin),
-    )
-    picture = _picture(image[rect[0] : rect[2], rect[1] : rect[3]], window.over(rect), radius)
+    cell = cell_of(math.sqrt((x1 - x0) * (y1 - y0)))
+    margin = math.ceil(3 * RADIUS * cell)
+    rect = max(0, y0 - margin), max(0, x0 - margin), min(height, y1 + margin), min(width, x1 + margin)
+    picture = _picture(image[rect[0] : rect[2], rect[1] : rect[3]], window.over(rect), cell)
     if not crop:
         full = np.zeros((height, width, 4), np.uint8)
         full[rect[0] : rect[2], rect[1] : rect[3]] = picture
@@ -87,21 +85,23 @@ def _cut(image: NDArray[np.uint8], window: Window, crop: bool) -> NDArray[np.uin
     return picture[top:bottom, left:right].copy() if right > left else np.zeros((1, 1, 4), np.uint8)
 
 
-def _picture(image: NDArray[np.uint8], probabilities: NDArray[np.float32], radius: int) -> NDArray[np.uint8]:
-    """RGBA of a part of the image."""
-    alpha = soft_alpha(image, probabilities, radius)
-    grid = _grid(alpha.shape[0], alpha.shape[1])
-    colours = estimate_foreground(resized(image, grid), resized(alpha, grid))
-    picture = np.empty((*alpha.shape, 4), np.uint8)
-    for k in range(3):
-        mixed = resized(colours[:, :, k], alpha.shape)
-        picture[:, :, k] = np.where(alpha == 1, image[:, :, k], np.rint(mixed))
-    picture[:, :, 3] = np.rint(255 * alpha)
-    picture[picture[:, :, 3] == 0] = 0
+def _picture(image: NDArray[np.uint8], probabilities: NDArray[np.float32], cell: float) -> NDArray[np.uint8]:
+    """RGBA of a part of the image; what is computed on a grid has cells of `cell` pixels."""
+    height, width = probabilities.shape
+    grid = max(1, round(height / cell)), max(1, round(width / cell))
+    small = resized(image, grid)
+    edge = SoftEdge(small, resized(probabilities, grid), (height, width))
+    foreground, background = (Enlarged(colours, (height, width)) for colours in estimate_colours(small, edge.alpha))
+    mask = probabilities > MASK_THRESHOLD
+    picture = np.empty((height, width, 4), np.uint8)
+    picture[:, :, :3] = image
+    picture[:, :, 3] = np.where(mask, np.uint8(255), np.uint8(0))
+    for top, left in product(range(0, height, _TILE), range(0, width, _TILE)):
+        here = slice(top, min(top + _TILE, height)), slice(left, min(left + _TILE, width))
+        alpha = edge.part(image, mask, *here)
+        if alpha is not None:
+            own = foreground_of(image[here], alpha, foreground.part(*here), background.part(*here))
+            picture[here][:, :, 3] = np.rint(255 * alpha)
+            np.copyto(picture[here][:, :, :3], own, where=picture[here][:, :, 3:] < 255)
+        picture[here][picture[here][:, :, 3] == 0] = 0
     return picture
-
-
-def _grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns at which colours are estimated: fewer than the picture's above `MAX_PIXELS`."""
-    shrink = math.sqrt(max(1.0, height * width / MAX_PIXELS))
-    return max(1, round(height / shrink)), max(1, round(width / shrink))

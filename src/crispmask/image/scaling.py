@@ -55,3 +55,31 @@ def reduced(values: NDArray[Any], factor: int) -> NDArray[Any]:
         strip = np.ascontiguousarray(values[y * factor : (y + rows) * factor])
         small[y : y + rows] = np.asarray(Image.fromarray(strip).reduce(factor))
     return small
+
+
+class Enlarged:
+    """Maps at a larger size, a part at a time.
+
+    Args:
+        values: float32 (h, w) or (h, w, C).
+        shape: rows and columns of the larger size.
+    """
+
+    def __init__(self, values: NDArray[np.float32], shape: tuple[int, int]) -> None:
+        from PIL import Image
+
+        self.shape = (*shape, *values.shape[2:])
+        flat = values.reshape(*values.shape[:2], -1)
+        self._maps = [Image.fromarray(np.ascontiguousarray(flat[:, :, k])) for k in range(flat.shape[2])]
+
+    def part(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """A rectangle of the larger maps, bilinearly: float32, with a last axis for C maps."""
+        from PIL import Image
+
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        made = np.empty((*shape, len(self._maps)), np.float32)
+        for k, small in enumerate(self._maps):
+            x, y = small.width / self.shape[1], small.height / self.shape[0]
+            box = (columns.start * x, rows.start * y, columns.stop * x, rows.stop * y)
+            made[:, :, k] = np.asarray(small.resize(shape[::-1], Image.Resampling.BILINEAR, box))
+        return made.reshape(*shape, *self.shape[2:])
