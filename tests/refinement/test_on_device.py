@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="extra torch is not installed")
 onnx = pytest.importorskip("onnx", reason="extra torch is not installed")
 
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+
 from crispmask.errors import ModelError, ParamsError  # noqa: E402
 from crispmask.instances import Instances  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.refinement import crops, default_params, on_device, refine, windows  # noqa: E402
+from crispmask.refinement import LearnedParams, crops, default_params, on_device, refine, windows  # noqa: E402
 from crispmask.refinement.answer import POSSIBLE, Answer, bounds  # noqa: E402
 from crispmask.refinement.features import instance_features  # noqa: E402
 from crispmask.refinement.instance import InstanceView  # noqa: E402
@@ -100,6 +103,36 @@ def test_instances_of_several_images(scene: Any, torch_device: torch.device) -> 
         assert together[i].decision.reason == alone.decision.reason == params.decide(view)[1].reason
         assert together[i].rect == alone.rect
         np.testing.assert_allclose(together[i].marginals, alone.marginals, atol=1e-3)
+
+
+@pytest.mark.parametrize("from_box", [False, True])
+def test_no_tensor_is_left_on_the_cpu(scene: Any, monkeypatch: pytest.MonkeyPatch, from_box: bool) -> None:
+    """Tensors without values say they were on a GPU, and refuse to be mixed with others: no GPU is needed."""
+    image, coarse = scene
+    views = [InstanceView.of(image, Instances.from_masks(coarse[:2]), i, from_box) for i in range(2)]
+    params, told = default_params().with_overrides({"gated": "none"}), []
+
+    def transferred(tensor: Any) -> Any:
+        told.append((tensor.device.type, tuple(tensor.shape)))
+        return SimpleNamespace(numpy=lambda: np.ones(tensor.shape, np.float32))
+
+    class Asked(Exception):
+        pass
+
+    def infer_points(odds: Any, colours: Any, windows: Any, *_: Any) -> Any:
+        told.append((odds.device.type, tuple(colours.shape)))
+        raise Asked
+
+    network = lambda images, prompts, passes: prompts - images.mean(3)  # noqa: E731
+    monkeypatch.setattr(LearnedParams, "network_on", lambda self, device: network)
+    monkeypatch.setattr(on_device, "infer_points", infer_points)
+    monkeypatch.setattr(torch.Tensor, "cpu", transferred)
+    with FakeTensorMode(), pytest.raises(Asked):
+        next(solved(views, params, torch.device("cuda")))
+    (first, shape), (second, (pixels, channels)) = told
+    assert first == second == "cuda"
+    assert shape[0] == 2
+    assert (pixels > 0, channels) == (True, 3)
 
 
 def test_few_pixels_at_a_time(scene: Any, torch_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
