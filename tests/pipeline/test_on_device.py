@@ -15,7 +15,7 @@ from crispmask.coco import read_results, results_to_instances  # noqa: E402
 from crispmask.errors import ParamsError  # noqa: E402
 from crispmask.image import read_image  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.pipeline import Segmenter, Settings, refine_results, segment_folder  # noqa: E402
+from crispmask.pipeline import Progress, Segmenter, Settings, refine_results, results, segment_folder  # noqa: E402
 from crispmask.refinement import on_device  # noqa: E402
 
 some_at_a_time = on_device._lots
@@ -69,6 +69,54 @@ def test_several_photos_at_once(
         expected, ours = (masks(tmp_path / run / "results.json", photos / name, image_id) for run in ("cpu", "gpu"))
         assert (ours == expected).mean() >= 0.999
     assert joint or max(lots) > max(len(blob_detector()(read_image(photos / entry["file_name"]))) for entry in known)
+
+
+def test_records_of_several_photos_at_once(
+    on_tensors: None, photos: Path, tmp_path: Path, blob_detector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks and boxes; the same bytes after an interruption, and a photo that cannot be read spoils no other."""
+    segment_folder([photos], tmp_path / "found", blob_detector(), Settings(score=0, refine=False), pictures=False)
+    records = json.loads((tmp_path / "found" / "results.json").read_text())
+    records += [{key: record[key] for key in ("image_id", "category_id", "bbox", "score")} for record in records[:2]]
+    (tmp_path / "found" / "results.json").write_text(json.dumps(records))
+    known = json.loads((tmp_path / "found" / "images.json").read_text())["images"]
+    names = {entry["id"]: entry["file_name"] for entry in known}
+    batches: list[int] = []
+    together = results.refine_photos
+
+    def counted(images: Any, *rest: Any, **options: Any) -> Any:
+        batches.append(len(images))
+        return together(images, *rest, **options)
+
+    monkeypatch.setattr(results, "TOGETHER", 6)
+    monkeypatch.setattr(results, "refine_photos", counted)
+
+    def run(name: str, device: str | None = "cuda", **options: Any) -> bytes:
+        given = tmp_path / "found" / "results.json"
+        refine_results(given, photos, tmp_path / name, Settings(score=0), device=device, threads=1, **options)
+        return (tmp_path / name).read_bytes()
+
+    expected = run("undisturbed.json")
+    assert max(batches) > 1
+    run("cpu.json", device=None)
+    for image_id, name in names.items():
+        ours, theirs = (masks(tmp_path / run, photos / name, image_id) for run in ("undisturbed.json", "cpu.json"))
+        assert (ours == theirs).mean() >= 0.999
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("interrupted.json", on_progress=interrupt)
+    assert run("interrupted.json") == expected
+
+    broken = photos / names[records[0]["image_id"]]
+    broken.write_bytes(broken.read_bytes()[:-40])  # its header is whole
+    said: list[str] = []
+    kept = json.loads(run("broken.json", skip_bad=True, on_bad=said.append))
+    assert len(said) == sum(record["image_id"] == records[0]["image_id"] for record in records)
+    assert len(kept) == len(json.loads(expected)) - len(said)
 
 
 def test_a_device_that_is_not_there(image: np.ndarray, photos: Path, tmp_path: Path, blob_detector: Any) -> None:

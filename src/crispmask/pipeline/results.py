@@ -11,7 +11,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -26,14 +26,16 @@ from crispmask.coco.results import is_box_only
 from crispmask.coco.rle import window_to_rle
 from crispmask.coco.stream import open_plain
 from crispmask.crf.tensors import device_of
+from crispmask.errors import CrispmaskError
 from crispmask.files import locked
 from crispmask.instances import Instances
 from crispmask.pipeline.job import RefineJob
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.progress import Progress, RefineReport, one_image
 from crispmask.pipeline.records import RecordPlan
-from crispmask.pipeline.segmenter import refine_found
+from crispmask.pipeline.segmenter import refine_found, refine_photos
 from crispmask.pipeline.settings import Settings
+from crispmask.refinement import LearnedParams
 from crispmask.refinement.prompts import from_boxes
 
 PIECE = 50
@@ -41,6 +43,12 @@ PIECE = 50
 
 MASK_PIXELS = 400_000_000
 """Of an image that is so large that `PIECE` masks which fill it have more pixels, fewer masks are in memory at once."""
+
+TOGETHER = 64
+"""Records of several images that are refined at a time on a device."""
+
+Batch = list[list[int]]
+"""Numbers of records that are refined at a time: pieces of one image each."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,15 +82,13 @@ def refine_records(
     Raises:
         DataError: a record that breaks the format, by its number and the reason.
     """
-    # The scores of some detectors leave [0, 1].
-    sound = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
     refined: list[dict[str, Any]] = []
     left_alone: list[str] = []
     size = image.shape[0], image.shape[1]
     together = max(1, len(records) if settings.joint else MASK_PIXELS // (size[0] * size[1]))
     for start in range(0, len(records), together):
         part = records[start : start + together]
-        found, flags = _instances(sound[start : start + together], size)
+        found, flags = _instances(part, size)
 
         def step(done: int, start: int = start) -> None:
             on_progress(start + done)
@@ -90,14 +96,23 @@ def refine_records(
         result = refine_found(
             image, found, settings, from_boxes=flags, threads=threads, device=device, on_progress=step
         )
-        for record, window in zip(part, result.after.windows, strict=True):
-            refined.append({**record, "segmentation": window_to_rle(window, *size)})
+        refined += _with_masks(part, result.after)
         left_alone += result.left_alone
     return refined, tuple(left_alone)
 
 
+def _with_masks(records: Sequence[Mapping[str, Any]], after: Instances) -> list[dict[str, Any]]:
+    """Records of one image with other masks."""
+    return [
+        {**record, "segmentation": window_to_rle(window, *after.image_size)}
+        for record, window in zip(records, after.windows, strict=True)
+    ]
+
+
 def _instances(records: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Instances, list[bool]]:
     """The instances of one image's records, and of which of them only the box is known."""
+    # The scores of some detectors leave [0, 1].
+    records = [{**record, "score": min(max(float(record["score"]), 0.0), 1.0)} for record in records]
     flags = [is_box_only(record) for record in records]
     boxed = [record for record, flag in zip(records, flags, strict=True) if flag]
     masked = results_to_instances([r for r, flag in zip(records, flags, strict=True) if not flag], *size)
@@ -160,9 +175,9 @@ def refine_results(
             return plan.owner[k] >= 0 and bool(record["stamp"] == plan.image_of(k).stamp)
 
         with Journal(job.state / "journal.jsonl", job.fingerprint(), restart, usable) as journal:
-            pieces = list(_pieces(plan, journal, None if job.settings.joint else PIECE))
-            resumed = len(plan.numbers) - sum(map(len, pieces))
-            _work(job, plan, journal, pieces, threads, device, on_progress or (lambda progress: None))
+            batches = list(_batches(plan, journal, job.settings, device))
+            resumed = len(plan.numbers) - sum(map(_count, batches))
+            _work(job, plan, journal, batches, threads, device, on_progress or (lambda progress: None))
             finished = [k for k in plan.numbers if k in journal]
             left_alone: Counter[str] = Counter()
 
@@ -181,48 +196,75 @@ def _work(
     job: RefineJob,
     plan: RecordPlan,
     journal: Journal,
-    pieces: Sequence[list[int]],
+    batches: Sequence[Batch],
     threads: int,
     device: Any,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Refine the records of the pieces, and write them into the journal."""
+    """Refine the records of the batches, and write them into the journal."""
     total = len(plan.numbers)
-    done = resumed = total - sum(map(len, pieces))
+    done = resumed = total - sum(map(_count, batches))
     on_progress(Progress(done, total, resumed))
-    workers = min(threads, max(1, len(pieces)))
+    workers = min(threads, max(1, len(batches)))
     inner = max(1, threads // workers)
-    finished: dict[int, int] = {}  # records of the pieces that are worked on, by the first one's number
+    finished: dict[int, int] = {}  # records of the batches that are worked on, by the first one's number
     stopped = Event()
 
-    def refine(piece: list[int]) -> list[dict[str, Any]]:
+    def refine(batch: Batch) -> list[list[dict[str, Any]] | Exception]:
         def step(count: int) -> None:
             if stopped.is_set():
                 raise CancelledError
-            finished[piece[0]] = count
+            finished[batch[0][0]] = count
 
-        return _refine(plan, piece, job.settings, inner, device, step)
+        return _refine(plan, batch, job.settings, inner, device, step)
 
-    with closing(_side_by_side(refine, pieces, workers)) as working:
+    with closing(_side_by_side(refine, batches, workers)) as working:
         try:
-            for piece, future in working:
-
-                def bad(reason: str, piece: list[int] = piece) -> None:
-                    for k in piece:
-                        job.bad(f"{job.results}: result {k}: {reason}")
-
-                while len(piece) > PIECE and not wait([future], 0.5).done:
+            for batch, future in working:
+                while _count(batch) > PIECE and not wait([future], 0.5).done:
                     on_progress(Progress(done + sum(list(finished.values())), total, resumed))
-                with one_image(plan.image_of(piece[0]).path, bad):
-                    journal.append(*future.result())
-                finished.pop(piece[0], None)
-                done += len(piece)
+                for piece, outcome in zip(batch, future.result(), strict=True):
+
+                    def bad(reason: str, piece: list[int] = piece) -> None:
+                        for k in piece:
+                            job.bad(f"{job.results}: result {k}: {reason}")
+
+                    with one_image(plan.image_of(piece[0]).path, bad):
+                        if isinstance(outcome, Exception):
+                            raise outcome
+                        journal.append(*outcome)
+                finished.pop(batch[0][0], None)
+                done += _count(batch)
                 on_progress(Progress(done, total, resumed))
         finally:
             stopped.set()
 
 
-def _pieces(plan: RecordPlan, journal: Journal, largest: int | None) -> Iterator[list[int]]:
+def _batches(plan: RecordPlan, journal: Journal, settings: Settings, device: Any) -> Iterator[Batch]:
+    """The records that are left to refine; on a device several images at a time."""
+    if device is None or settings.joint or not isinstance(settings.params, LearnedParams):
+        yield from ([piece] for piece in _pieces(plan, journal, None if settings.joint else PIECE))
+        return
+    # The same images together, whatever is finished: the last bit of an answer can depend on what is asked beside it,
+    # and a run that was interrupted must end with the same bytes.
+    batch: Batch = []
+    pixels = 0
+    for piece in [*_pieces(plan, (), PIECE), []]:
+        size = plan.image_of(piece[0]).size if piece else (0, 0)
+        area = len(piece) * size[0] * size[1]
+        if batch and (not piece or _count(batch) + len(piece) > TOGETHER or pixels + area > MASK_PIXELS):
+            if any(k not in journal for part in batch for k in part):
+                yield batch
+            batch, pixels = [], 0
+        batch.append(piece)
+        pixels += area
+
+
+def _count(batch: Batch) -> int:
+    return sum(map(len, batch))
+
+
+def _pieces(plan: RecordPlan, journal: Journal | tuple[()], largest: int | None) -> Iterator[list[int]]:
     """The records that are left to refine, in groups of one image; None: all of an image that is not complete."""
     for group in plan.groups():
         left = [k for k in group if k not in journal]
@@ -235,21 +277,60 @@ def _pieces(plan: RecordPlan, journal: Journal, largest: int | None) -> Iterator
 
 def _refine(
     plan: RecordPlan,
-    numbers: list[int],
+    batch: Batch,
     settings: Settings,
     threads: int,
     device: Any,
     on_progress: Callable[[int], None],
-) -> list[dict[str, Any]]:
-    """The journal's records of some records of one image."""
-    owner = plan.image_of(numbers[0])
-    image = read_sized(owner.path, owner.size)
-    records = [plan.record(k) for k in numbers]
-    refined, left_alone = refine_records(
-        image, records, settings, threads=threads, device=device, on_progress=on_progress
+) -> list[list[dict[str, Any]] | Exception]:
+    """The journal's records of each piece of a batch, or why there are none."""
+    if len(batch) > 1:
+        with suppress(CrispmaskError, MemoryError):  # each image will be on its own then, and say the reason
+            return [*_refine_together(plan, batch, settings, device, on_progress)]
+    made: list[list[dict[str, Any]] | Exception] = []
+    for piece in batch:
+        try:
+            image, records = _read(plan, piece)
+            refined = refine_records(image, records, settings, threads=threads, device=device, on_progress=on_progress)
+            made.append(_entries(plan, piece, *refined))
+        except (CrispmaskError, MemoryError) as error:
+            made.append(error)
+    return made
+
+
+def _refine_together(
+    plan: RecordPlan, batch: Batch, settings: Settings, device: Any, on_progress: Callable[[int], None]
+) -> list[list[dict[str, Any]]]:
+    """The same for pieces whose records are refined at once."""
+    read = [_read(plan, piece) for piece in batch]
+    found = [_instances(records, (image.shape[0], image.shape[1])) for image, records in read]
+    results = refine_photos(
+        [image for image, _ in read],
+        [instances for instances, _ in found],
+        settings,
+        device,
+        from_boxes=[flags for _, flags in found],
+        on_progress=on_progress,
     )
     return [
-        {"name": k, "stamp": owner.stamp, "left_alone": reason, "record": record}
+        _entries(plan, piece, _with_masks(records, result.after), result.left_alone)
+        for piece, (_, records), result in zip(batch, read, results, strict=True)
+    ]
+
+
+def _read(plan: RecordPlan, numbers: list[int]) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+    """The image of some records, and these."""
+    owner = plan.image_of(numbers[0])
+    return read_sized(owner.path, owner.size), [plan.record(k) for k in numbers]
+
+
+def _entries(
+    plan: RecordPlan, numbers: list[int], refined: Sequence[dict[str, Any]], left_alone: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The journal's records of some records of one image."""
+    stamp = plan.image_of(numbers[0]).stamp
+    return [
+        {"name": k, "stamp": stamp, "left_alone": reason, "record": record}
         for k, record, reason in zip(numbers, refined, left_alone, strict=True)
     ]
 

@@ -109,14 +109,21 @@ def refine_found(
 
 
 def refine_photos(
-    images: Sequence[NDArray[np.uint8]], found: Sequence[Instances], settings: Settings, device: Any
+    images: Sequence[NDArray[np.uint8]],
+    found: Sequence[Instances],
+    settings: Settings,
+    device: Any,
+    *,
+    from_boxes: Sequence[Sequence[bool]] | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[ImageResult]:
     """`refine_found` for several images on a torch device; with learned parameters, all their instances together."""
     params = settings.params
+    flags = from_boxes or [[False] * len(some) for some in found]
+    photos = list(zip(images, found, flags, strict=True))
     if not settings.refine or settings.joint or not isinstance(params, LearnedParams):
-        return [refine_found(image, some, settings, device=device) for image, some in zip(images, found, strict=True)]
-    photos = [(image, some, [False] * len(some)) for image, some in zip(images, found, strict=True)]
-    after = refine_together(photos, params, device)
+        return [refine_found(image, some, settings, from_boxes=own, device=device) for image, some, own in photos]
+    after = refine_together(photos, params, device, on_progress=on_progress)
     return [ImageResult(some, new, _left_alone(why)) for some, (new, why) in zip(found, after, strict=True)]
 
 
