@@ -60,6 +60,7 @@ MISSING = {
     "ultralytics": "Ultralytics is not installed (.ci/step peers says how)",
     "chromium": "Chromium is not installed: install the package chromium, or name the program in CHROMIUM",
     "curl": "curl is not installed",
+    "fiftyone": "FiftyOne is not installed: it has an environment of its own (.ci/step fiftyone)",
     "label-studio": "Label Studio is not installed: name its program in LABEL_STUDIO (.ci/step peers says how)",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from crispmask.integrations._common import COCO_CATEGORY_IDS, Categories
 from crispmask.integrations.detectron2 import from_detectron2
+from crispmask.integrations.fiftyone import refine_fiftyone
 from crispmask.integrations.matterport import from_matterport
 from crispmask.integrations.mmdetection import from_mmdetection
 from crispmask.integrations.supervision import from_supervision, to_supervision
@@ -26,6 +27,7 @@ __all__ = [
     "from_torchvision",
     "from_transformers",
     "from_ultralytics",
+    "refine_fiftyone",
     "refine_ultralytics",
     "to_supervision",
     "to_ultralytics",
