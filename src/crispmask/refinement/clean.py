@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.instances import MASK_THRESHOLD
-from crispmask.refinement._clean_kernels import mark_small
 
 
 def without_specks(probabilities: NDArray[np.float32], share: float) -> NDArray[np.float32]:
@@ -22,6 +21,8 @@ def without_specks(probabilities: NDArray[np.float32], share: float) -> NDArray[
     Returns:
         float32 (h, w); the map itself where nothing is removed.
     """
+    from crispmask.refinement._clean_kernels import mark_small
+
     mask = probabilities > MASK_THRESHOLD
     area = int(mask.sum())
     if not share or not area:
