@@ -52,7 +52,7 @@ def test_a_folder_and_a_results_file(on_tensors: None, photos: Path, tmp_path: P
 def test_several_photos_at_once(
     on_tensors: None, photos: Path, tmp_path: Path, blob_detector: Any, monkeypatch: pytest.MonkeyPatch, joint: bool
 ) -> None:
-    """Photos of a batch are refined together, and one that cannot be read spoils nothing."""
+    """Photos of a batch are refined together, the same ones after an interruption; a bad one spoils no other."""
     lots = []
     monkeypatch.setattr(on_device, "_lots", lambda *given: lots.append(len(given[0])) or some_at_a_time(*given))
     names = sorted(path for path in photos.rglob("*.*"))
@@ -68,6 +68,17 @@ def test_several_photos_at_once(
     for image_id, name in ((entry["id"], entry["file_name"]) for entry in known):
         expected, ours = (masks(tmp_path / run / "results.json", photos / name, image_id) for run in ("cpu", "gpu"))
         assert (ours == expected).mean() >= 0.999
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    options = {"device": "cuda", "batch_size": 3, "pictures": False}
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder([photos], tmp_path / "again", blob_detector(), settings, on_image=interrupt, **options)
+    report = segment_folder([photos], tmp_path / "again", blob_detector(), settings, **options)
+    assert (report.resumed, report.objects) == (1, reports[1].objects)
+    assert (tmp_path / "again" / "results.json").read_bytes() == (tmp_path / "gpu" / "results.json").read_bytes()
     assert joint or max(lots) > max(len(blob_detector()(read_image(photos / entry["file_name"]))) for entry in known)
 
 

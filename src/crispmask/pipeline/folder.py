@@ -201,17 +201,19 @@ class _Run:
         if journal:
             self.output.remove_partial_files()
         tell()
-        left = [name for name in self.plan.images if name not in journal]
-        reading = _read_ahead([Path(self.plan.images[name].uri) for name in left], batch_size)
-        for k in range(0, len(left), batch_size):
-            chunk = left[k : k + batch_size]
+        names = list(self.plan.images)
+        chunks = [names[k : k + batch_size] for k in range(0, len(names), batch_size)]
+        # The same images together, whatever is finished: the last bit of what is found in one can depend on the others.
+        chunks = [chunk for chunk in chunks if any(name not in journal for name in chunk)]
+        reading = _read_ahead([Path(self.plan.images[name].uri) for chunk in chunks for name in chunk], batch_size)
+        for chunk in chunks:
             frames: dict[str, Frame] = {}
             for name in chunk:
                 with one_image(self.plan.images[name].uri, self._failed(name)):
                     frames[name] = self._checked(name, next(reading).result())
             found = self._detect(frames)
             refined = self._refine(frames, found)
-            for name in chunk:
+            for name in [name for name in chunk if name not in journal]:
                 if name in frames:
                     with one_image(self.plan.images[name].uri, self._failed(name)):
                         journal.append(self._segment(name, frames[name], found.get(name), refined.get(name), tell))
