@@ -35,7 +35,7 @@ _TOGETHER = 64
 """Instances at a time: the network takes some 3 GB for as many."""
 
 _MOST_POINTS = 1 << 24
-"""Pixels of windows that are worked on together, and of those that share a lattice, unless one has more."""
+"""Pixels of crops that are made together, and of windows that share a lattice, unless one has more."""
 
 _AT_WORK = BoundedSemaphore(2)
 """Threads that give the device work at a time: more wait for one another, and their memory adds up. While one prepares,
@@ -107,7 +107,9 @@ def _lots(views: Sequence[InstanceView], params: LearnedParams) -> Iterator[list
     for i, view in enumerate(views):
         alike.setdefault((view.crop.size, params.passes(view), view.from_box), []).append(i)
     for some in alike.values():
-        for part in _portions(some, [views[i].window.probabilities.size for i in some]):
+        # A long thin object has a large crop, and one that is known as probabilities may have a large window.
+        sizes = [max(views[i].window.probabilities.size, views[i].crop.side ** 2) for i in some]
+        for part in _portions(some, sizes):
             yield from (part[k : k + _TOGETHER] for k in range(0, len(part), _TOGETHER))
 
 
