@@ -121,7 +121,7 @@ def crispmask_refine(sample: Sample, params: str) -> np.ndarray:
 
 def best_choice(sample: Sample) -> np.ndarray:
     """The oracle: of the mask and the refined mask without the gate, the one nearer to the annotation."""
-    ungated = replace(default_params(), margin=-1.0, max_risk=1.0)
+    ungated = replace(default_params(), gated="none")
     masks = [sample.coarse.mask(0), refine(sample.image, sample.coarse, ungated, threads=1).mask(0)]
     return max(masks, key=lambda mask: sum(mask_overlaps(mask, sample.truth)))
 

@@ -20,6 +20,7 @@ from crispmask.coco import CocoDataset, read_results, results_to_instances
 from crispmask.pipeline.journal import Journal
 from crispmask.pipeline.provenance import describe
 from crispmask.refinement.features import FEATURES
+from crispmask.refinement.gate import Gate
 from crispmask.refinement.named import read_params
 from crispmask.refinement.rules import Rules
 
@@ -71,8 +72,8 @@ def params(dice: random.Random) -> Case:
 def _learned() -> tuple[str, ...]:
     """The lines of a file of learned parameters with one tree; no network is run."""
     tree = np.zeros((1, 7), np.int64), np.full((1, 7), 0.5), np.linspace(-1, 1, 16).reshape(1, 8, 2)
-    gate = Rules(FEATURES, np.array([0.1, 0.2]), *tree)
-    made = LearnedParams(b"network", CRFParams(theta_beta=4.0, self_term=False), gate, margin=0.01)
+    gate = Gate(Rules(FEATURES, np.array([0.1, 0.2]), *tree), margin=0.01)
+    made = LearnedParams(b"network", CRFParams(theta_beta=4.0, self_term=False), gate, gate)
     return tuple(made._decisive().splitlines())
 
 
@@ -95,7 +96,9 @@ def learned(dice: random.Random) -> Case:
     def run(file: Path, content: bytes) -> Any:
         file.with_name("network.onnx").write_bytes(b"network")
         made = read_params(file)
-        return made.gate.predict(np.full((1, len(FEATURES)), 0.3)) if isinstance(made, LearnedParams) else made
+        if isinstance(made, LearnedParams):
+            made.soft_gate.rules.predict(np.full((1, len(FEATURES)), 0.3))
+        return made
 
     return (damaged(content, dice) if dice.random() < 0.3 else content), run
 

@@ -8,9 +8,8 @@ import pytest
 
 from crispmask.params import CRFParams
 from crispmask.refinement import LearnedParams
-from crispmask.refinement.features import FEATURES
+from crispmask.refinement.gate import Gate
 from crispmask.refinement.network import FORMAT
-from crispmask.refinement.rules import Rules
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +42,13 @@ def echo() -> bytes:
 
 @pytest.fixture
 def learnt(echo) -> Callable[..., LearnedParams]:
-    """Makes parameters of the network `echo` that expect the same gain and risk of every mask."""
+    """Makes parameters of the network `echo` whose gates expect the same gain and risk of every mask."""
 
-    def make(gain: float = 0.01, risk: float = 0.1, **options) -> LearnedParams:
-        return LearnedParams(echo, CRFParams(), Rules.constant(FEATURES, np.array([gain, risk])), **options)
+    def make(
+        gain: float = 0.01, risk: float = 0.1, *, margin: float = 0.0, max_risk: float = 1.0, **options
+    ) -> LearnedParams:
+        gate = Gate.constant(gain, risk, margin=margin, max_risk=max_risk)
+        return LearnedParams(echo, CRFParams(), gate, gate, **options)
 
     return make
 

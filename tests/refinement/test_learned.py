@@ -14,9 +14,8 @@ from crispmask.coco import CocoDataset
 from crispmask.errors import ModelError, ParamsError
 from crispmask.refinement import LearnedParams, default_params, read_params
 from crispmask.refinement.features import FEATURES, instance_features
+from crispmask.refinement.gate import Gate
 from crispmask.refinement.instance import InstanceView
-from crispmask.refinement.learned import SETTLED
-from crispmask.refinement.rules import Rules
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -31,16 +30,16 @@ def test_the_crf_pulls_the_networks_mask_onto_the_edge(disc, learnt):
     assert iou(refined, truth) > 0.95 > iou(soft > 0.5, truth)
 
 
-@pytest.mark.parametrize("network", ["echo", "shipped"])
-def test_a_mask_with_probabilities_is_left_alone_only_where_it_hardly_changes(disc, learnt, network):
+def test_masks_with_probabilities_have_a_gate_of_their_own(disc, learnt):
     image, soft, _ = disc
-    params = learnt(gain=-1.0) if network == "echo" else default_params()
-    refined, (decision,) = refine(image, soft, params, return_decisions=True)
-    view = InstanceView.of(image, Instances.from_masks(soft), 0)
-    change = instance_features(view, params.answer(view))[FEATURES.index("change")]
-    assert decision.refined == (change >= SETTLED)
-    assert decision.reason == ("enough change" if decision.refined else "hardly any change")
-    assert np.array_equal(refined, soft) != decision.refined
+    opened, closed = Gate.constant(0.3, 0.1), Gate.constant(-0.3, 0.1)
+    for binary_gate, soft_gate in ((opened, closed), (closed, opened)):
+        params = replace(learnt(), binary_gate=binary_gate, soft_gate=soft_gate)
+        for mask, gate in ((soft > 0.5, binary_gate), (soft, soft_gate)):
+            refined, (decision,) = refine(image, mask, params, return_decisions=True)
+            assert decision.gain == pytest.approx(0.3 if gate is opened else -0.3)
+            assert decision.refined == (gate is opened)
+            assert np.array_equal(refined, mask) != decision.refined
 
 
 def test_the_gate_has_no_say_over_masks_with_a_score(disc, learnt):
@@ -163,9 +162,9 @@ def test_what_ships_round_trips(tmp_path):
 def test_the_checksum_follows_what_decides(learnt):
     params = learnt()
     others = [
-        replace(params, margin=0.005),
+        replace(params, binary_gate=Gate.constant(0.01, 0.1, margin=0.005)),
         replace(params, gated="none"),
-        replace(params, gate=Rules.constant(FEATURES, [0.01, 0.3])),
+        replace(params, soft_gate=Gate.constant(0.01, 0.3)),
         replace(params, crf=CRFParams(theta_beta=7.0)),
         replace(params, temperature=2.0),
         replace(params, network=params.network + b"\0"),

@@ -43,7 +43,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("params", [None, CRFParams(iterations=4)])
+@pytest.mark.parametrize("params", [replace(default_params(), gated="none"), CRFParams(iterations=4)])
 def test_the_same_masks(on_tensors: None, scene: Any, params: Any, joint: bool) -> None:
     image, coarse = scene
     expected, reasons = refine(image, coarse, params, joint=joint, return_decisions=True)

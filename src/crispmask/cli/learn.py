@@ -86,7 +86,7 @@ def learn(
         except KeyboardInterrupt:
             note("Interrupted: the same command goes on from here.")
             raise
-    out.print(_table(made.gate.outcomes))
+    out.print(_table(made.gates.outcomes))
     changes = ", ".join(f"{name} {value}" for name, value in made.tried[0].changes().items())
     say(
         f"Boxes       masks made from exact ones have IoU {100 * made.boxes[0]:.1f} and boundary IoU "

@@ -1,4 +1,4 @@
-"""`LearnedParams`: the mask network, the CRF behind it, and the gate that leaves right masks alone."""
+"""`LearnedParams`: the mask network, the CRF behind it, and the gates that leave right masks alone."""
 
 from __future__ import annotations
 
@@ -18,26 +18,23 @@ from crispmask.errors import ParamsError
 from crispmask.files import write_bytes, write_text
 from crispmask.params import CRFParams, check_limits
 from crispmask.refinement.answer import Answer
-from crispmask.refinement.features import FEATURES, instance_features
+from crispmask.refinement.features import instance_features
+from crispmask.refinement.gate import Gate
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.network import MaskNetwork
-from crispmask.refinement.rules import Rules
 from crispmask.refinement.unary import Unary
 from crispmask.structured import read_toml
 
 if TYPE_CHECKING:
     from crispmask.refinement.network_on_device import MaskNetworkOnDevice
 
-FORMAT = "crispmask-learned-2"
+FORMAT = "crispmask-learned-3"
 NETWORK = "network.onnx"
 
 GATED = ("unscored", "all", "none")
 
-SETTLED = 0.03
-"""A mask with probabilities but no score is left alone where the network would change less: 1 - IoU of prompt and
-answer."""
-
-_DECISIVE = ("margin", "max_risk", "gated", "temperature", "box_passes")
+_DECISIVE = ("gated", "temperature", "box_passes")
+_GATES = ("binary_gate", "soft_gate")
 
 WORSE = 0.01
 """Refinement made a mask worse where its IoU fell by more than this."""
@@ -70,38 +67,31 @@ class LearnedParams:
     Attributes:
         network: the mask network's ONNX file.
         crf: setting of the CRF behind it.
-        gate: expected gain and risk of refinement, two outputs, from the features of a mask.
-        margin: a mask is left alone where the expected gain is not above this.
-        max_risk: a mask is left alone where the risk is above this.
-        gated: what may be left alone. 'unscored': masks without a score below 1, which a person may have drawn; of
-            those with probabilities what hardly changes (`SETTLED`), of binary ones what the gate says. 'all': the
-            gate decides for every mask. 'none': every mask is refined.
+        binary_gate, soft_gate: which masks without and with probabilities are left alone.
+        gated: what may be left alone. 'unscored': masks without a score below 1, which a person may have drawn.
+            'all': every mask. 'none': no mask.
         temperature: what the network's log-odds are divided by before the CRF.
         box_passes: how often the network runs on an object of which only the box is known.
         about: how they were learnt, for the reader of the file.
 
     Raises:
-        ParamsError: a gate or a number that does not fit.
+        ParamsError: a value that does not fit.
         ModelError: a network that cannot be loaded, when it is first used.
     """
 
     network: bytes = field(repr=False)
     crf: CRFParams
-    gate: Rules = field(repr=False)
-    margin: float = 0.0
-    max_risk: float = 1.0
+    binary_gate: Gate
+    soft_gate: Gate
     gated: str = "unscored"
     temperature: float = 1.0
     box_passes: int = 3
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.gate.outputs != 2:
-            raise ParamsError(f"the gate must tell gain and risk, two numbers, not {self.gate.outputs}")
         if self.gated not in GATED:
             raise ParamsError(f"the gate decides for one of {', '.join(GATED)}, not {self.gated!r}")
-        limits = {"margin": (-1, 1), "max_risk": (0, 1), "temperature": (0.01, 100), "box_passes": (1, 10)}
-        check_limits(self, limits)
+        check_limits(self, {"temperature": (0.01, 100), "box_passes": (1, 10)})
 
     @cached_property
     def mask_network(self) -> MaskNetwork:
@@ -155,29 +145,21 @@ class LearnedParams:
             features: (N, F), their numbers of `FEATURES`.
             found: of each, whether the network finds an object.
         """
-        foreseen = self.gate.predict(features).tolist()
-        return [self._decision(*known) for known in zip(views, features, foreseen, found, strict=True)]
+        binary, soft = (gate.rules.predict(features).tolist() for gate in (self.binary_gate, self.soft_gate))
+        return [self._decision(*known) for known in zip(views, binary, soft, found, strict=True)]
 
-    def _decision(
-        self, view: InstanceView, features: NDArray[np.float32], foreseen: Sequence[float], found: bool
-    ) -> Decision:
+    def _decision(self, view: InstanceView, binary: Sequence[float], soft: Sequence[float], found: bool) -> Decision:
         if view.from_box:
             return _FROM_BOX
-        gain, risk = foreseen
+        gate, (gain, risk) = (self.binary_gate, binary) if view.binary else (self.soft_gate, soft)
         if not found:
             return Decision(False, gain, risk, "the network finds no object")
         if self.gated == "none":
             return Decision(True, gain, risk, "the gate is off")
         if self.gated == "unscored" and view.predicted:
             return Decision(True, gain, risk, "predicted by a model")
-        if self.gated == "unscored" and not view.binary:
-            refined = bool(features[FEATURES.index("change")] >= SETTLED)
-            return Decision(refined, gain, risk, "enough change" if refined else "hardly any change")
-        if risk > self.max_risk:
-            return Decision(False, gain, risk, "risk too high")
-        if not gain > self.margin:
-            return Decision(False, gain, risk, "no gain expected")
-        return Decision(True, gain, risk, "gain expected")
+        refined, reason = gate.verdict(gain, risk)
+        return Decision(refined, gain, risk, reason)
 
     def with_overrides(self, values: Mapping[str, Any], source: str = "parameters") -> LearnedParams:
         """The same with some fields of the CRF's setting changed, or with another `gated`."""
@@ -203,7 +185,7 @@ class LearnedParams:
         lines += [f'network_sha256 = "{hashlib.sha256(self.network).hexdigest()}"', "", "[crf]"]
         default = CRFParams().as_dict()
         lines += [f"{k} = {json.dumps(v)}" for k, v in self.crf.as_dict().items() if v != default[k]]
-        return "\n".join([*lines, "", self.gate.to_toml("gate")])
+        return "\n".join([*lines, "", *(getattr(self, name).to_toml(name) for name in _GATES)])
 
     def save(self, folder: Path) -> Path:
         """Write ``params.toml`` and the network ``network.onnx`` beside it; returns the former."""
@@ -230,12 +212,10 @@ class LearnedParams:
         try:
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
-            gate = Rules.from_dict(values.pop("gate"))
-            if gate.features != FEATURES:
-                raise ValueError("a gate of other features")
+            binary_gate, soft_gate = (Gate.from_dict(values.pop(name)) for name in _GATES)
             network = _network(path, str(values.pop("network")), str(values.pop("network_sha256")))
             crf = CRFParams.from_dict(values.pop("crf"), str(path))
-            return cls(network=network, crf=crf, gate=gate, **values)
+            return cls(network, crf, binary_gate, soft_gate, **values)
         except ParamsError as error:
             raise ParamsError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

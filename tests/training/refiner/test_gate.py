@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 from crispmask.params import CRFParams
 from crispmask.refinement.features import FEATURES
-from crispmask.refinement.rules import Rules
+from crispmask.refinement.gate import Gate
 from crispmask.training.refiner import gate as module
-from crispmask.training.refiner.gate import fit_rules, learn_gate
+from crispmask.training.refiner.gate import fit_rules, learn_gates
 from crispmask.training.refiner.measure import ANNOTATION, DETECTOR, Measured, Setting
 from crispmask.training.refiner.settings import START, best_passes, candidates, compare
 
@@ -63,8 +64,8 @@ def test_thresholds_lie_just_above_scikit_learns():
 
 
 def test_a_kind_that_loses_is_left_alone_and_one_that_gains_is_refined():
-    gate = learn_gate(masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 80))
-    coarse, fine = gate.outcomes
+    gates = learn_gates(masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 80))
+    coarse, fine = gates.outcomes
     assert coarse.kept < 8
     assert coarse.after[0] > coarse.before[0] + 0.06
     assert fine.kept > 76
@@ -73,6 +74,7 @@ def test_a_kind_that_loses_is_left_alone_and_one_that_gains_is_refined():
     one = np.zeros((2, len(FEATURES)), np.float32)
     one[1, 0] = 1
     one[:, FEATURES.index("binary")] = 1
+    gate = gates.binary
     gain, risk = gate.rules.predict(one).T
     assert gain[0] > gate.margin >= gain[1] or risk[1] > gate.max_risk
     assert risk[1] > 0.8 > risk[0]
@@ -80,45 +82,49 @@ def test_a_kind_that_loses_is_left_alone_and_one_that_gains_is_refined():
 
 def test_margin_and_limit_keep_to_their_bounds():
     found = masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 80)
-    free, bound = learn_gate(found), learn_gate(found, least_margin=0.11, most_risk=0.02)
-    assert free.margin < 0.11 <= bound.margin
-    assert bound.max_risk <= 0.02 < free.max_risk
+    free, bound = learn_gates(found), learn_gates(found, least_margin=0.11, most_risk=0.02)
+    assert free.binary.margin < 0.11 <= bound.binary.margin
+    assert bound.binary.max_risk <= 0.02 < free.binary.max_risk
     assert sum(o.kept for o in bound.outcomes) > sum(o.kept for o in free.outcomes)
 
 
-def test_the_gate_has_no_say_over_a_detectors_masks_and_those_with_probabilities():
-    def of(kind: str, changes: dict[str, float]) -> list[Measured]:
-        features = [dict(zip(FEATURES, m.features, strict=True)) | changes for m in fine]
-        return [replace(m, kind=kind, features=tuple(f.values())) for m, f in zip(fine, features, strict=True)]
-
-    fine = masks({"fine": (-0.03, 0.01)}, 80)
-    soft, settled = of("soft", {"binary": 0, "change": 0.2}), of("settled", {"binary": 0, "change": 0.01})
-    found = [replace(m, kind=DETECTOR) for m in fine]
-    gate = learn_gate([*fine, *soft, *settled, *found])
-    kept = {o.kind: o.kept for o in gate.outcomes}
+def test_masks_with_probabilities_have_a_gate_of_their_own_and_a_detectors_have_none():
+    """Binary ones lose, those with probabilities gain, whatever else is known of them."""
+    fine, coarse = masks({"fine": (-0.03, 0.01)}, 80), masks({"fine": (0.08, 0.03)}, 80)
+    binary = FEATURES.index("binary")
+    soft = [
+        replace(m, kind="soft", features=tuple(0.0 if k == binary else v for k, v in enumerate(m.features)))
+        for m in coarse
+    ]
+    gates = learn_gates([*fine, *soft, *(replace(m, kind=DETECTOR) for m in fine)])
+    kept = {o.kind: o.kept for o in gates.outcomes}
+    assert list(kept) == sorted(kept)
     assert kept["fine"] > 76
-    assert (kept["soft"], kept["settled"], kept[DETECTOR]) == (0, 80, 0)
+    assert kept["soft"] < 8
+    assert kept[DETECTOR] == 0
+    alone = learn_gates(fine)
+    assert alone.binary.rules.to_toml() == gates.binary.rules.to_toml()
+    assert not alone.soft.verdict(*alone.soft.rules.predict(np.zeros((1, len(FEATURES))))[0])[0]
 
 
 def test_luck_does_not_open_the_gate():
     """Gains that are noise around a loss: whatever features they are told by, hardly a mask may be touched."""
-    (outcome,) = learn_gate(masks({"noise": (-0.01, 0.05)}, 300)).outcomes
+    (outcome,) = learn_gates(masks({"noise": (-0.01, 0.05)}, 300)).outcomes
     assert outcome.after[0] >= outcome.before[0] - module.LOST - module.CHANCE / 300
     assert outcome.worse <= module.MOSTLY
 
 
 def test_few_masks_get_worse():
-    gate = learn_gate(masks({"uncertain": (0.02, 0.06)}, 200))
-    assert np.mean([o.worse for o in gate.outcomes]) <= module.MOSTLY
+    gates = learn_gates(masks({"uncertain": (0.02, 0.06)}, 200))
+    assert np.mean([o.worse for o in gates.outcomes]) <= module.MOSTLY
 
 
 def test_the_gate_survives_its_file():
-    gate = learn_gate(masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 30))
-    import tomllib
-
-    again = Rules.from_dict(tomllib.loads(gate.rules.to_toml("gate"))["gate"])
+    gate = learn_gates(masks({"coarse": (0.08, 0.03), "fine": (-0.03, 0.01)}, 30)).binary
+    again = Gate.from_dict(tomllib.loads(gate.to_toml("gate"))["gate"])
+    assert (again.margin, again.max_risk) == (gate.margin, gate.max_risk)
     features = np.random.default_rng(0).normal(size=(50, len(FEATURES))).astype(np.float32)
-    assert np.array_equal(again.predict(features), gate.rules.predict(features))
+    assert np.array_equal(again.rules.predict(features), gate.rules.predict(features))
 
 
 def test_the_best_setting_comes_first_and_every_kind_counts_the_same():

@@ -94,13 +94,14 @@ def test_without_training_the_network_stays_and_all_images_are_measured(world, t
 def test_measuring_does_not_depend_on_threads(world):
     from crispmask.params import CRFParams
     from crispmask.refinement import LearnedParams
-    from crispmask.refinement.rules import Rules
+    from crispmask.refinement.gate import Gate
     from crispmask.training.refiner.export import export_network
     from crispmask.training.refiner.start import initial_network
 
     rgb, prompt = np.zeros((1, 3, 64, 64), np.float32), np.full((1, 1, 64, 64), 0.7, np.float32)
     content = export_network(initial_network("none", 0, None), [(rgb, prompt)], "float16")
-    params = LearnedParams(content, CRFParams(), Rules.constant(FEATURES, (0.0, 0.0)))
+    gate = Gate.constant(0, 0)
+    params = LearnedParams(content, CRFParams(), gate, gate)
     work = measure.masks_after(params, [measure.Setting(CRFParams(iterations=0))])
     objects = measure.chosen(world.objects, 4, 0)
     assert [one.image.number for one in objects] == sorted(one.image.number for one in objects)
@@ -156,7 +157,7 @@ def test_the_shipped_network_keeps_its_gains_on_real_images(shared_data, tmp_pat
     folder = shared_data / "penn_fudan"
     source = Source(folder / "annotations/instances_train.json", folder / "train")
     made = learn([source], tmp_path, LearnConfig(samples=160, measured=40, precision="float16"), workers=1, threads=2)
-    outcomes = {outcome.kind: outcome for outcome in made.gate.outcomes}
+    outcomes = {outcome.kind: outcome for outcome in made.gates.outcomes}
     assert outcomes["mask head"].after[0] > outcomes["mask head"].before[0] + 0.05
     assert outcomes["annotation"].after[0] > 0.995
     assert made.boxes[0] > 0.75

@@ -1,4 +1,4 @@
-"""The gate: which masks gain, learnt from measured ones by gradient boosting, and how sure one must be."""
+"""The gates: which masks gain, learnt from measured ones by gradient boosting, and how sure one must be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.refinement.features import FEATURES
-from crispmask.refinement.learned import SETTLED, WORSE
+from crispmask.refinement.gate import Gate
+from crispmask.refinement.learned import WORSE
 from crispmask.refinement.rules import DEPTH, Rules
 from crispmask.training.refiner.measure import DETECTOR, Measured
 
@@ -55,27 +56,40 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """Rules for gain and risk, the margin and the limit that go with them, and what they did in folds by image."""
+class Gates:
+    """The gates of masks without and with probabilities, and what they did in folds by image."""
 
-    rules: Rules
-    margin: float
-    max_risk: float
+    binary: Gate
+    soft: Gate
     outcomes: tuple[Outcome, ...]
 
 
-def learn_gate(masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0, most_risk: float = 1.0) -> Gate:
-    """Fit gain and risk of binary masks, and choose margin and limit on images that those of a fold have not seen.
+def learn_gates(
+    masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0, most_risk: float = 1.0
+) -> Gates:
+    """Fit gain and risk, and choose margin and limit on images that those of a fold have not seen.
 
     Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`) and makes few
     masks worse (`MOSTLY`).
 
     Args:
-        masks: measured with one setting.
+        masks: measured with one setting. A detector's have a score in use, which opens the gate (`LearnedParams`).
         seed: of the folds.
         least_margin, most_risk: bounds of margin and limit.
     """
-    gated = np.array([_is_gated(m) for m in masks])
+    binary = FEATURES.index("binary")
+    found = [m for m in masks if m.kind == DETECTOR]
+    outcomes = _outcomes(found, np.ones(len(found), np.bool_))
+    made = []
+    for soft in (False, True):
+        own = [m for m in masks if m.kind != DETECTOR and bool(m.features[binary]) != soft]
+        gate, done = _learned(own, seed, least_margin, most_risk) if own else (Gate.constant(0, 0), [])
+        made.append(gate)
+        outcomes += done
+    return Gates(made[0], made[1], tuple(sorted(outcomes, key=lambda outcome: outcome.kind)))
+
+
+def _learned(masks: Sequence[Measured], seed: int, least_margin: float, most_risk: float) -> tuple[Gate, list[Outcome]]:
     features = np.array([m.features for m in masks], np.float32)
     change = np.array([np.subtract(m.after[0], m.before) for m in masks])
     targets = np.stack([change.mean(1), change[:, 0] < -WORSE], 1).astype(np.float64)
@@ -90,27 +104,15 @@ def learn_gate(masks: Sequence[Measured], seed: int = 0, *, least_margin: float 
         folds[images == image] = k % FOLDS
     expected = np.zeros_like(targets)
     for k in np.unique(folds):
-        if (gated & (folds != k)).any():
-            expected[folds == k] = rules(gated & (folds != k)).predict(features[folds == k])
-    binary = [m for m, own in zip(masks, gated, strict=True) if own]
+        if (folds != k).any():
+            expected[folds == k] = rules(folds != k).predict(features[folds == k])
     tried = []
     for margin in sorted({max(margin, least_margin) for margin in MARGINS}):
         for limit in sorted({min(limit, most_risk) for limit in RISKS}):
             refined = (expected[:, 0] > margin) & (expected[:, 1] <= limit)
-            tried.append((margin, limit, refined, _outcomes(binary, refined[gated])))
-    margin, limit, refined, _ = max((entry for entry in tried if _safe(entry[3])), key=lambda entry: _gain(entry[3]))
-    outcomes = _outcomes(masks, np.where(gated, refined, [_is_refined(m) for m in masks]))
-    return Gate(rules(gated).rounded(), margin, limit, tuple(outcomes))
-
-
-def _is_gated(mask: Measured) -> bool:
-    """Whether the gate decides: a detector's masks have a score, others may have probabilities (`LearnedParams`)."""
-    return mask.kind != DETECTOR and bool(mask.features[FEATURES.index("binary")])
-
-
-def _is_refined(mask: Measured) -> bool:
-    """Whether a mask for which the gate does not decide is refined."""
-    return mask.kind == DETECTOR or mask.features[FEATURES.index("change")] >= SETTLED
+            tried.append((margin, limit, _outcomes(masks, refined)))
+    margin, limit, outcomes = max((entry for entry in tried if _safe(entry[2])), key=lambda entry: _gain(entry[2]))
+    return Gate(rules(np.ones(len(masks), np.bool_)).rounded(), margin, limit), outcomes
 
 
 def fit_rules(features: NDArray[np.float32], targets: NDArray[np.float64], weights: NDArray[np.float64]) -> Rules:

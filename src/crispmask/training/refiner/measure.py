@@ -33,6 +33,9 @@ from crispmask.training.refiner.objects import AnnotatedObject, SourceImage, cha
 ANNOTATION, DETECTOR, BOX = "annotation", "detector", "box"
 """Kinds of masks that are not made with errors: the annotation itself, what a detector found, what its box makes."""
 
+PROBABILITIES = "probabilities"
+"""What is added to the name of a kind whose masks have them."""
+
 LEAST_SIDE = 24
 """Square root of the area of a box, pixels: on smaller objects a grid is finer than the pixels."""
 
@@ -178,8 +181,9 @@ def _masks(image: NDArray[np.uint8], one: AnnotatedObject, rng: np.random.Genera
         prompt = np.clip(make(truth, others, rgb, rng), 0, 1).astype(np.float32)
         full = np.clip(crop.back(prompt, rect, rect.shape), 0, 1)
         if rng.random() < binary:
-            full = (full > 0.5).astype(np.float32)
-        yield kind, Window(full, rect.y0, rect.x0)
+            yield kind, Window((full > 0.5).astype(np.float32), rect.y0, rect.x0)
+        else:
+            yield f"{kind}, {PROBABILITIES}", Window(full, rect.y0, rect.x0)
     yield ANNOTATION, _window(exact)
     for rle, _ in sorted(one.found, key=lambda found: -found[1])[:_DETECTIONS]:
         yield DETECTOR, _window(decode([rle], one.image.size))

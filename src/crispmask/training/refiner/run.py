@@ -1,4 +1,4 @@
-"""A run of `crispmask learn`: train the network, export it, tune the CRF behind it, learn the gate.
+"""A run of `crispmask learn`: train the network, export it, tune the CRF behind it, learn the gates.
 
 What follows the training is learnt on images that it did not see. Everything unfinished lies in a folder of its own, so
 that an interrupted run goes on where it stopped.
@@ -25,14 +25,14 @@ from crispmask.params import CRFParams
 from crispmask.plots import Axis, Line, Panel, draw_panels
 from crispmask.refinement import LearnedParams, default_params
 from crispmask.refinement.features import FEATURES
-from crispmask.refinement.rules import Rules
+from crispmask.refinement.gate import Gate
 from crispmask.structured import parse_json
 from crispmask.training.refiner.batches import Batches, examples
 from crispmask.training.refiner.config import LearnConfig
 from crispmask.training.refiner.cuts import cut_all
 from crispmask.training.refiner.export import export_network
 from crispmask.training.refiner.fit import Step, device_type, fit
-from crispmask.training.refiner.gate import Gate, learn_gate
+from crispmask.training.refiner.gate import Gates, learn_gates
 from crispmask.training.refiner.measure import Setting, boxes_after, chosen, masks_after, measure
 from crispmask.training.refiner.objects import AnnotatedObject, Source, chances, read_objects, split
 from crispmask.training.refiner.resident import ResidentBatches
@@ -40,7 +40,7 @@ from crispmask.training.refiner.settings import BOX_PASSES, Tried, best_passes, 
 from crispmask.training.refiner.start import initial_network, onnx_content
 
 TUNED = 4
-"""The CRF is tuned on this part of the objects that the gate is learnt from: one in so many."""
+"""The CRF is tuned on this part of the objects that the gates are learnt from: one in so many."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -52,14 +52,14 @@ class Learned:
     Attributes:
         params: the parameters.
         path: their file.
-        gate: what they do to masks of images that nothing was learnt from.
+        gates: what they do to masks of images that nothing was learnt from.
         tried: settings of the CRF, the best first.
         boxes: mean IoU and boundary IoU of masks made from exact boxes, with the chosen number of passes.
     """
 
     params: LearnedParams
     path: Path
-    gate: Gate
+    gates: Gates
     tried: tuple[Tried, ...]
     boxes: tuple[float, float]
 
@@ -112,10 +112,11 @@ def learn(
         else:
             assert start is not None
             content = start
-    params = LearnedParams(content, CRFParams(), Rules.constant(FEATURES, (0.0, 0.0)), box_passes=1)
+    no_gate = Gate.constant(0, 0)
+    params = LearnedParams(content, CRFParams(), no_gate, no_gate, box_passes=1)
     measured = chosen(unseen, config.measured, config.seed)
     if len({one.image.number for one in measured}) < 2:
-        raise DataError("there are large enough objects on fewer than two images to learn the gate from: give more")
+        raise DataError("there are large enough objects on fewer than two images to learn the gates from: give more")
     tried, passes, boxes = _tuned(params, measured[::TUNED], work, config, threads, tell)
     best = tried[0].setting
     masks = measure(
@@ -126,16 +127,15 @@ def learn(
         threads=threads,
         on_image=lambda done, total: tell("Measuring masks", done, total),
     )
-    tell("Learning the gate", 0, 0)
-    gate = learn_gate(masks, config.seed, least_margin=config.least_margin, most_risk=config.most_risk)
+    tell("Learning the gates", 0, 0)
+    gates = learn_gates(masks, config.seed, least_margin=config.least_margin, most_risk=config.most_risk)
     params = replace(
         params,
         crf=best.crf,
         temperature=best.temperature,
         box_passes=passes,
-        gate=gate.rules,
-        margin=gate.margin,
-        max_risk=gate.max_risk,
+        binary_gate=gates.binary,
+        soft_gate=gates.soft,
         about=_about(config, seen, masks),
     )
     path = params.save(output)
@@ -146,13 +146,13 @@ def learn(
         "seconds": {"this run": round(time.monotonic() - begun, 1)},
         "settings": [{"gain": t.gain, **t.changes()} for t in tried],
         "boxes": {str(n): value for n, value in zip(BOX_PASSES, boxes, strict=True)},
-        "masks": [asdict(outcome) for outcome in gate.outcomes],
+        "masks": [asdict(outcome) for outcome in gates.outcomes],
     }
     write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
     if steps:
         _draw(output / "curves.png", steps, config.batch_size)
     shutil.rmtree(work)
-    return Learned(params, path, gate, tuple(tried), boxes[BOX_PASSES.index(passes)])
+    return Learned(params, path, gates, tuple(tried), boxes[BOX_PASSES.index(passes)])
 
 
 def _claim(work: Path, config: LearnConfig, sources: Sequence[Source], start: bytes | None) -> None:
@@ -256,7 +256,7 @@ def _about(config: LearnConfig, seen: Sequence[AnnotatedObject], masks: Sequence
     trained = f"{config.steps * config.batch_size} prompts of {len(seen)} objects" if config.training else "not trained"
     return {
         "made by crispmask learn; network": f"from {config.init}, {trained}",
-        "CRF and gate": f"from {len(masks)} masks of {len({m.image for m in masks})} images",
+        "CRF and gates": f"from {len(masks)} masks of {len({m.image for m in masks})} images",
         "settings of the run": json.dumps(config.as_dict()),
     }
 
