@@ -111,10 +111,14 @@ class Crop:
         """Sides of the blocks of pixels that are averaged first: a crop of thousands of pixels never exists whole."""
         return max(1, self.side // (4 * self.size))
 
+    def reduced(self, inner: NDArray[Any]) -> NDArray[Any]:
+        """What of the crop lies inside the image, (h, w) or (h, w, 3), after that."""
+        return reduced(inner, self.shrink) if self.shrink > 1 else inner
+
     def _resized(self, inner: NDArray[Any], inside: Rect) -> Image.Image:
         """The crop at the network's size, from the part of it that lies inside the image."""
         shrink = self.shrink
-        part = Image.fromarray(reduced(inner, shrink) if shrink > 1 else inner)
+        part = Image.fromarray(self.reduced(inner))
         whole = Image.new(part.mode, (self.side // shrink, self.side // shrink))
         whole.paste(part, ((inside.x0 - self.left) // shrink, (inside.y0 - self.top) // shrink))
         return whole.resize((self.size, self.size), Image.Resampling.BILINEAR)

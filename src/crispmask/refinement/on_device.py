@@ -133,22 +133,34 @@ class _Pixels:
     def __init__(self, views: Sequence[InstanceView], device: torch.device) -> None:
         self.device = device
         self._starts: dict[int, int] = {}
+        self._reduced: dict[int, tuple[int, int, int]] = {}  # of crops of thousands of pixels: start, rows, columns
         images, total = [], 0
         for view in views:
             if id(view.image) not in self._starts:
                 self._starts[id(view.image)] = total
                 images.append(_on(device, view.image.reshape(-1, 3)))
                 total += len(images[-1])
+            if view.crop.shrink > 1:
+                part = view.crop.reduced(view.image[view.crop.rect(view.image_size).slices])
+                self._reduced[id(view)] = total, part.shape[0], part.shape[1]
+                images.append(_on(device, part.reshape(-1, 3)))
+                total += len(images[-1])
         self._rgb = torch.cat(images)
 
     def crops(self, views: Sequence[InstanceView], taps: tuple[Taps, Taps], cells: Windows) -> Tensor:
         """What the network sees: float32 (N, S, S, 3), whole numbers from 0 to 255; see `_prompts`."""
-        rows = [view.crop.rect(view.image_size) for view in views]
-        widths = [view.image_size[1] for view in views]
-        starts = [self._start(view) + rect.y0 * width for view, rect, width in zip(views, rows, widths, strict=True)]
-        heights = [rect.shape[0] for rect in rows]
-        down = taps[0].within([rect.y0 for rect in rows], heights)
-        return resampled(self._rgb, starts, widths, heights, down, taps[1], cells).view(_shape(views, 3))
+        starts, strides, heights, widths = zip(*(self._part(view) for view in views), strict=True)
+        nothing = np.zeros(len(views), np.int64)
+        down, across = taps[0].within(nothing, heights), taps[1].within(nothing, widths)
+        return resampled(self._rgb, starts, strides, heights, down, across, cells).view(_shape(views, 3))
+
+    def _part(self, view: InstanceView) -> tuple[int, int, int, int]:
+        """What an instance's crop is made of: its start, the step from row to row, rows and columns."""
+        if id(view) in self._reduced:
+            start, height, width = self._reduced[id(view)]
+            return start, width, height, width
+        rect, stride = view.crop.rect(view.image_size), view.image_size[1]
+        return self._start(view) + rect.y0 * stride + rect.x0, stride, *rect.shape
 
     def colours(
         self, views: Sequence[InstanceView], rects: Sequence[Rect], windows: Windows, params: CRFParams
@@ -233,10 +245,14 @@ def _prompts(views: Sequence[InstanceView], taps: tuple[Taps, Taps], cells: Wind
         taps: of their crops, along rows and columns of the image.
         cells: of all crops.
     """
-    maps = [view.window.probabilities for view in views]
+    maps, first = [], []
+    for view in views:
+        rect, window = view.crop.rect(view.image_size), view.window
+        as_it_is = view.crop.shrink == 1
+        maps.append(window.probabilities if as_it_is else view.crop.reduced(window.over(rect)))
+        first.append((window.y - rect.y0, window.x - rect.x0) if as_it_is else (0, 0))
     heights, widths = zip(*(probabilities.shape for probabilities in maps), strict=True)
-    down = taps[0].within([view.window.y for view in views], heights)
-    across = taps[1].within([view.window.x for view in views], widths)
+    down, across = (taps[a].within(np.array(first)[:, a], (heights, widths)[a]) for a in (0, 1))
     flat = _on(cells.window.device, np.concatenate([probabilities.reshape(-1) for probabilities in maps]))[:, None]
     areas = np.array([probabilities.size for probabilities in maps])
     seen = resampled(flat, np.cumsum(areas) - areas, widths, heights, down, across, cells)

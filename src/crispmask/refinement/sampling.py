@@ -60,24 +60,17 @@ class Taps:
 
     @classmethod
     def of_crops(cls, crops: Sequence[Crop], image_sizes: Sequence[tuple[int, int]], axis: int) -> Taps:
-        """What the network's cells are made of, in rows (axis 0) or columns (1) of the image; see `Crop`."""
+        """What the network's cells are made of, in rows (axis 0) or columns (1) of what `Crop.reduced` gives.
+
+        Places that are negative, or beyond its end, lie outside the image: see `within`.
+        """
         shrink = np.array([crop.shrink for crop in crops], np.int64)
         sides = np.array([crop.side for crop in crops]) // shrink
         taps = cls.make(np.zeros_like(sides), sides, [crop.size for crop in crops], sides)
-        # What is shrunk before are blocks of pixels, from the first one on that lies inside the image.
-        inside = [crop.rect(size) for crop, size in zip(crops, image_sizes, strict=True)]
-        first = np.array([rect[axis] for rect in inside])
+        first = np.array([crop.rect(size)[axis] for crop, size in zip(crops, image_sizes, strict=True)])
         offset = (first - [(crop.top, crop.left)[axis] for crop in crops]) // shrink
         item, _ = _items(taps.counts)
-        within = np.arange(shrink.max(initial=1))
-        block = ((taps.index - offset[item, None]) * shrink[item, None])[:, :, None]
-        index = block + within
-        length = np.array([rect[axis + 2] - rect[axis] for rect in inside])[item, None, None]
-        filled = np.minimum(length - block, shrink[item, None, None])  # the last block may be smaller
-        valid = (block >= 0) & (within < filled)
-        weights = np.where(valid, taps.weights[:, :, None] / np.maximum(filled, 1), 0)
-        index = np.where(valid, first[item, None, None] + index, 0)
-        return cls(taps.counts, index.reshape(len(item), -1), weights.reshape(len(item), -1).astype(np.float32))
+        return cls(taps.counts, taps.index - offset[item, None], taps.weights)
 
     def within(self, first: ArrayLike, lengths: ArrayLike) -> Taps:
         """The same of parts that begin at `first` (N,) and have `lengths` (N,) places; beside them is nothing."""
