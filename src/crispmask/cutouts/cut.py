@@ -27,8 +27,8 @@ def cutout(
     """Cut objects out of an image: soft edges, and no halo of the old background.
 
     Along the edge of each mask, the opacity follows the image's own edge (guided filter), or the mask where the image
-    shows none, and the colours are those of the object alone: what the background has added to a mixed pixel is taken
-    away. Refine the masks first; of `Instances` that `refine` or `segment` gave, the CRF's marginals are used.
+    shows none. The colours are those of the object alone: what the background has added to a mixed pixel is taken away.
+    Refine the masks first; of `Instances` that `refine` or `segment` gave, the CRF's marginals are used.
 
     Args:
         image: uint8 (H, W, 3) RGB, or an image file.
