@@ -242,7 +242,7 @@ def _prompts(views: Sequence[InstanceView], taps: tuple[Taps, Taps], cells: Wind
 
     Args:
         views: N instances.
-        taps: of their crops, along rows and columns of the image.
+        taps: of their crops, along rows and along columns; see `Taps.of_crops`.
         cells: of all crops.
     """
     maps, first = [], []
