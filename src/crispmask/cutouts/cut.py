@@ -17,7 +17,7 @@ from crispmask.image.scaling import Enlarged, resized
 from crispmask.instances import MASK_THRESHOLD, Instances, Window, tight_box
 from crispmask.refinement.inputs import as_instances, check_size
 
-_TILE = 512
+_TILE = 128
 """Side of the squares that are worked on at a time, pixels; those far from the edge only copy the image."""
 
 
@@ -93,15 +93,17 @@ def _picture(image: NDArray[np.uint8], probabilities: NDArray[np.float32], cell:
     edge = SoftEdge(small, resized(probabilities, grid), (height, width))
     foreground, background = (Enlarged(colours, (height, width)) for colours in estimate_colours(small, edge.alpha))
     mask = probabilities > MASK_THRESHOLD
-    picture = np.empty((height, width, 4), np.uint8)
-    picture[:, :, :3] = image
-    picture[:, :, 3] = np.where(mask, np.uint8(255), np.uint8(0))
+    picture = np.zeros((height, width, 4), np.uint8)
     for top, left in product(range(0, height, _TILE), range(0, width, _TILE)):
         here = slice(top, min(top + _TILE, height)), slice(left, min(left + _TILE, width))
+        tile = picture[here]
         alpha = edge.part(image, mask, *here)
         if alpha is not None:
             own = foreground_of(image[here], alpha, foreground.part(*here), background.part(*here))
-            picture[here][:, :, 3] = np.rint(255 * alpha)
-            np.copyto(picture[here][:, :, :3], own, where=picture[here][:, :, 3:] < 255)
-        picture[here][picture[here][:, :, 3] == 0] = 0
+            tile[:, :, 3] = np.rint(255 * alpha)
+            opaque = tile[:, :, 3] == 255
+            np.copyto(tile[:, :, :3], np.where(opaque[:, :, None], image[here], own), where=tile[:, :, 3:] > 0)
+        elif mask[here].any():
+            tile[:, :, :3] = image[here]
+            tile[:, :, 3] = 255
     return picture
