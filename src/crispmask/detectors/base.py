@@ -20,6 +20,7 @@ class Detector(Protocol):
     A detector that is faster on several images at once also has ``batch(images)``, which gives a list of `Instances`.
     One that shows few wrong objects from another score on than `DEFAULT_SCORE` has that score as ``default_score``. One
     that saves time where low scores are not wanted has ``at_least(score)``, which gives the same detector without them.
+    One that looks at each image twice has ``one_view()``, which gives the same detector that looks once.
 
     Attributes:
         name: the name or path that `load_detector` was given, for messages and provenance.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.detectors.canvas import detect
+from crispmask.detectors.closer import with_small
 from crispmask.errors import ModelError, ParamsError
 from crispmask.files import checksum
 from crispmask.image import as_image
@@ -40,6 +41,7 @@ class OnnxDetector:
         threads: for one call, at most one per processor; 0 lets ONNX Runtime decide.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default the GPU where ONNX Runtime has one. Where it has
             none, ``"cuda"`` is the CPU, with a warning.
+        closer: longer side of a second view of each image, pixels, from which small objects are taken; 0 for none.
 
     Attributes:
         default_score: from the file, where it says one.
@@ -49,7 +51,9 @@ class OnnxDetector:
         ParamsError: a device of another kind.
     """
 
-    def __init__(self, path: Path, name: str | None = None, threads: int = 0, device: str | None = None) -> None:
+    def __init__(
+        self, path: Path, name: str | None = None, threads: int = 0, device: str | None = None, closer: int = 0
+    ) -> None:
         onnxruntime = onnx_runtime()
         self.name = name or str(path)
         if not Path(path).is_file():
@@ -71,7 +75,7 @@ class OnnxDetector:
         self.categories: dict[int, str] = dict(zip(facts["category_ids"], facts["names"], strict=True))
         self._ids = np.array([0, *facts["category_ids"]], dtype=np.int64)
         self._min_size, self._max_size = facts["min_size"], facts["max_size"]
-        self._divisor = facts["size_divisor"]
+        self._divisor, self._closer = facts["size_divisor"], closer
         self.default_score = float(facts["default_score"])
         # Mask R-CNNs have their least score built in.
         asked = any(entry.name == "least_score" for entry in self._session.get_inputs())
@@ -83,13 +87,23 @@ class OnnxDetector:
         other._options = {key: np.array([max(score, LEAST_SCORE)], np.float32) for key in self._options}
         return other
 
+    def one_view(self) -> OnnxDetector:
+        """The same detector, which looks at each image once."""
+        other = copy.copy(self)
+        other._closer = 0
+        return other
+
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Objects by descending score, from 0.05 up, in an image (H, W, 3) uint8 RGB.
 
         Raises:
             ModelError: a network that fails, or whose outputs are not boxes with masks.
         """
-        return detect(as_image(image), self._run, self._ids, self._min_size, self._max_size, self._divisor)
+        image = as_image(image)
+        whole = detect(image, self._run, self._ids, self._min_size, self._max_size, self._divisor)
+        if not self._closer:
+            return whole
+        return with_small(whole, detect(image, self._run, self._ids, self._closer, self._closer, self._divisor))
 
     def _run(self, padded: NDArray[np.float32]) -> list[NDArray[Any]]:
         """The network's boxes (N, 4), scores (N,), labels (N,) and masks (N, M, M) for a canvas (1, 3, H, W)."""

@@ -38,14 +38,17 @@ def find_in_tiles(detector: Detector, images: Sequence[NDArray[np.uint8]], tiles
         detector: any; one that takes several images at once gets one view of each image at a time, so that it never
             has more of them than `images`.
         images: uint8 (H, W, 3) RGB.
-        tiles: N for N x N tiles; with 1 there is the whole image alone.
+        tiles: N for N x N tiles; with 1 there is the whole image alone. A detector that looks at an image twice to
+            find small objects (``one_view``) looks once at the image and once at each tile.
 
     Returns:
         For each image its objects by descending score. Masks stay windows: full-size ones never exist.
     """
-    whole = detect_all(detector, images)
     if tiles == 1:
-        return whole
+        return detect_all(detector, images)
+    one_view = getattr(detector, "one_view", None)
+    detector = detector if one_view is None else one_view()
+    whole = detect_all(detector, images)
     rects = [tile_rects((image.shape[0], image.shape[1]), tiles) for image in images]
     parts: list[list[Instances]] = [[found] for found in whole]
     for k in range(tiles * tiles):
@@ -79,7 +82,7 @@ def _whole_objects(found: Instances, rect: Rect, image_size: tuple[int, int]) ->
     inner = np.array([x0 > 0, y0 > 0, x1 < width, y1 < height])
     distance = np.abs(found.boxes - np.array([0, 0, x1 - x0, y1 - y0], np.float32))
     cut = ((distance <= CUT * sides) & inner).any(axis=1)
-    large = _areas(found.boxes) > LARGE**2 * (x1 - x0) * (y1 - y0)
+    large = areas(found.boxes) > LARGE**2 * (x1 - x0) * (y1 - y0)
     kept = found[~cut & ~large]
     return replace(
         kept,
@@ -109,8 +112,9 @@ def _iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.flo
     """Intersection over union of a box (4,) and each of boxes (N, 4), xyxy: float32 (N,)."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
-    return shared / np.maximum(_areas(box[None]) + _areas(boxes) - shared, 1e-6)
+    return shared / np.maximum(areas(box[None]) + areas(boxes) - shared, 1e-6)
 
 
-def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of boxes (N, 4), xyxy: float32 (N,)."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
