@@ -43,7 +43,7 @@ def test_its_licences_are_beside_it():
 def test_it_finds_the_astronaut(detector, astronaut):
     found = detector(astronaut)
     assert len(detector.categories) == 80
-    assert detector.default_score == 0.4
+    assert detector.default_score == 0.45
     assert detector.categories[found.category_ids[0]] == "person"
     assert found.scores[0] > 0.7
     assert (np.diff(found.scores) <= 0).all()

@@ -95,9 +95,9 @@ def _load_network(name_or_path: str | Path | None, threads: int, device: str | N
         )
     if half:
         raise ParamsError("half precision is for torchvision's detectors, not for ONNX files: leave it out")
-    from crispmask.detectors.closer import SIZE
+    from crispmask.detectors.closer import SIZE, SURE
     from crispmask.detectors.onnx import OnnxDetector
 
     if name == "embedded":
-        return OnnxDetector(embedded_model_path(), name, threads, device, closer=SIZE)
+        return OnnxDetector(embedded_model_path(), name, threads, device, closer=SIZE, default_score=SURE)
     return OnnxDetector(Path(name), threads=threads, device=device)

@@ -19,6 +19,10 @@ SMALL = 0.1
 EITHER = 1.5
 """Those whose size differs from `SMALL` by less than this factor are taken from both views."""
 
+SURE = 0.45
+"""The embedded detector's finds are shown from this score on: on the same images 75 % of them are right then, and they
+are 31 % of the objects. With one view, from 0.4 on, 70 % are right, and they are as many of the objects."""
+
 
 def with_small(whole: Instances, closer: Instances) -> Instances:
     """What two views of an image find: large objects of the first, small ones of the second, each object once.

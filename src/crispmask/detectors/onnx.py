@@ -42,9 +42,10 @@ class OnnxDetector:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default the GPU where ONNX Runtime has one. Where it has
             none, ``"cuda"`` is the CPU, with a warning.
         closer: longer side of a second view of each image, pixels, from which small objects are taken; 0 for none.
+        default_score: by default what the file says.
 
     Attributes:
-        default_score: from the file, where it says one.
+        default_score: see `Detector`.
 
     Raises:
         ModelError: a missing file, or one that `crispmask train` did not export.
@@ -52,7 +53,14 @@ class OnnxDetector:
     """
 
     def __init__(
-        self, path: Path, name: str | None = None, threads: int = 0, device: str | None = None, closer: int = 0
+        self,
+        path: Path,
+        name: str | None = None,
+        threads: int = 0,
+        device: str | None = None,
+        *,
+        closer: int = 0,
+        default_score: float | None = None,
     ) -> None:
         onnxruntime = onnx_runtime()
         self.name = name or str(path)
@@ -76,7 +84,7 @@ class OnnxDetector:
         self._ids = np.array([0, *facts["category_ids"]], dtype=np.int64)
         self._min_size, self._max_size = facts["min_size"], facts["max_size"]
         self._divisor, self._closer = facts["size_divisor"], closer
-        self.default_score = float(facts["default_score"])
+        self.default_score = float(facts["default_score"]) if default_score is None else default_score
         # Mask R-CNNs have their least score built in.
         asked = any(entry.name == "least_score" for entry in self._session.get_inputs())
         self._options = {"least_score": np.array([LEAST_SCORE], np.float32)} if asked else {}
