@@ -122,7 +122,8 @@ def slide(page, control: str, value: float) -> None:
 def test_a_download_is_of_the_slider_that_was_just_moved(page):
     choose_photos(page, IMAGE)
     image = read_image(IMAGE)
-    found = load_detector()(image).above(0.4)
+    detector = load_detector()
+    found = detector(image).above(detector.default_score)
     for position in (0, 0.6, -1):
         slide(page, "#edge", position)
         after, _ = refine_instances(image, found, edge.at(default_params(), position))
