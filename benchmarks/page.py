@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from crispmask.app.server import in_background, serve
 from crispmask.samples import sample_images
 
 
@@ -29,23 +29,6 @@ def sample() -> bytes:
     file = io.BytesIO()
     photo.resize((640, 640)).crop((0, 0, 640, 480)).save(file, "JPEG", quality=92)
     return file.getvalue()
-
-
-def started() -> str:
-    """Address of the page, once it answers."""
-    from crispmask.app.server import serve
-
-    address: list[str] = []
-    ready = threading.Event()
-
-    def on_ready(found: str) -> None:
-        address.append(found)
-        ready.set()
-
-    threading.Thread(target=serve, kwargs={"port": 0, "on_ready": on_ready}, daemon=True).start()
-    if not ready.wait(120):
-        raise SystemExit("the page did not start")
-    return address[0]
 
 
 def timed(name: str, ask: Callable[[int], object], repeats: int) -> None:
@@ -68,7 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
     content = options.photo.read_bytes() if options.photo else sample()
-    with httpx.Client(base_url=started(), timeout=120) as client:
+    with httpx.Client(base_url=in_background(serve, port=0), timeout=120) as client:
         score = client.get("/settings").json()["score"]
 
         def edit(key: str, **request: object) -> httpx.Response:

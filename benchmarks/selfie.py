@@ -16,11 +16,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from crispmask import read_image
 from crispmask.coco import CocoDataset
 from crispmask.coco.rle import mask_to_rle
+from crispmask.refinement.crops import Crop
 
 CONTEXT = 1.3  # side of the square, as a multiple of the box's longer side
 SCORE = 0.9  # of every mask: a model made it
@@ -48,17 +48,15 @@ def main() -> None:
                 continue
             x, y, w, h = record["bbox"]
             side = round(CONTEXT * max(w, h))
-            left, top = round(x + w / 2 - side / 2), round(y + h / 2 - side / 2)
-            square = Image.fromarray(image).crop((left, top, left + side, top + side))
-            crop = np.asarray(square.resize((cells, cells), Image.Resampling.BILINEAR), np.float32) / 255
-            network.set_tensor(given["index"], crop[None])
+            crop = Crop(round(x + w / 2 - side / 2), round(y + h / 2 - side / 2), side, cells)
+            network.set_tensor(given["index"], np.float32(crop.image(image)[None]) / 255)
             network.invoke()
-            found = Image.fromarray(network.get_tensor(answer["index"])[0, :, :, 0])
-            whole = Image.new("F", (image.shape[1], image.shape[0]))
-            whole.paste(found.resize((side, side), Image.Resampling.BILINEAR), (left, top))
-            mask = np.zeros(image.shape[:2], bool)
+            found, inside = network.get_tensor(answer["index"])[0, :, :, 0], crop.rect(info.size)
+            probabilities = np.zeros(info.size, np.float32)
+            probabilities[inside.slices] = crop.back(found, inside, inside.shape)
+            mask = np.zeros(info.size, bool)
             box = slice(max(0, int(y)), int(np.ceil(y + h))), slice(max(0, int(x)), int(np.ceil(x + w)))
-            mask[box] = np.asarray(whole)[box] > 0.5
+            mask[box] = probabilities[box] > 0.5
             results.append(
                 {
                     "image_id": info.id,

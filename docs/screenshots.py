@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from crispmask.app.server import serve
+from crispmask.app.server import in_background, serve
 
 IMAGES = Path(__file__).parent / "images"
 SIZES = {
@@ -25,21 +24,13 @@ SIZES = {
 
 def main() -> None:
     """Serve the page, open two samples, choose an object, and take a picture at each size."""
-    address: list[str] = []
-    ready = threading.Event()
-
-    def on_ready(found: str) -> None:
-        address.append(found)
-        ready.set()
-
-    threading.Thread(target=serve, kwargs={"port": 0, "on_ready": on_ready}, daemon=True).start()
-    ready.wait(60)
+    address = in_background(serve, port=0)
     with sync_playwright() as playwright:
         program = os.environ.get("CHROMIUM") or shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         for name, options in SIZES.items():
             page = browser.new_page(**options)
-            page.goto(address[0])
+            page.goto(address)
             page.click("#samples button[title=astronaut]")
             page.wait_for_selector("#objects .pick", timeout=60_000)
             page.click("#objects .pick")

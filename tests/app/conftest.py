@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 
 import pytest
 
@@ -27,19 +26,9 @@ CHROMIUM_FLAGS = [
 @pytest.fixture(scope="session")
 def server() -> str:
     """Address of a running page with the embedded detector."""
-    from crispmask.app.server import serve
+    from crispmask.app.server import in_background, serve
 
-    address: list[str] = []
-    ready = threading.Event()
-
-    def on_ready(found: str) -> None:
-        address.append(found)
-        ready.set()
-
-    options = {"port": 0, "max_pixels": MAX_PIXELS, "max_upload": MAX_UPLOAD, "on_ready": on_ready}
-    threading.Thread(target=serve, kwargs=options, daemon=True).start()
-    assert ready.wait(60), "the page did not start"
-    return address[0]
+    return in_background(serve, port=0, max_pixels=MAX_PIXELS, max_upload=MAX_UPLOAD)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL import Image
 from crispmask.app import label_studio
 from crispmask.app.label_studio import VERSION, Backend, make_app
 from crispmask.app.remote import Photos
-from crispmask.app.server import run
+from crispmask.app.server import in_background, run
 from crispmask.integrations.label_studio import shapes
 from crispmask.refinement import default_params
 
@@ -49,17 +48,7 @@ def make_backend(log):
 
     def make(**options: Any) -> str:
         backend = Backend(Photos("http://127.0.0.1:9"), default_params(), 1_000_000, log=log.append, **options)
-        address: list[str] = []
-        ready = threading.Event()
-
-        def on_ready(found: str) -> None:
-            address.append(found)
-            ready.set()
-
-        arguments = (make_app(backend, "127.0.0.1"), "127.0.0.1", 0, on_ready)
-        threading.Thread(target=run, args=arguments, daemon=True).start()
-        assert ready.wait(60), "the backend did not start"
-        return address[0]
+        return in_background(run, make_app(backend, "127.0.0.1"), "127.0.0.1", 0)
 
     return make
 

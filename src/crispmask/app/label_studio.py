@@ -104,8 +104,8 @@ class Backend:
 
     def _prediction(self, task: Mapping[str, Any], interface: Interface, context: Any) -> Any:
         drawn = context.get("result") if isinstance(context, Mapping) else None
-        smart = isinstance(drawn, list) and bool(drawn)
-        items: list[Any] = drawn if isinstance(drawn, list) and drawn else result_of(task, VERSION)
+        smart: list[Any] = drawn if isinstance(drawn, list) else []
+        items = smart or result_of(task, VERSION)
         params = self.params
         if smart and isinstance(params, LearnedParams):  # whoever draws with a smart tool wants another mask
             params = params.with_overrides({"gated": "none"})

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import threading
 from collections.abc import Callable
+from queue import Empty, Queue
 from typing import Any
 
 from crispmask._version import __version__
@@ -47,6 +48,28 @@ def serve(
     loaded = select(load_detector(detector), score=score)
     with tempfile.TemporaryDirectory(prefix="crispmask-app-") as folder:
         run(make_app(loaded, max_pixels, max_upload, folder, host), host, port, on_ready)
+
+
+def in_background(serving: Callable[..., None], *arguments: Any, seconds: float = 60, **options: Any) -> str:
+    """Start a server in a thread that ends with the process.
+
+    Args:
+        serving: `serve` or `run`.
+        arguments, options: of it, without `on_ready`.
+        seconds: longest wait until it can be reached.
+
+    Returns:
+        Its URL.
+
+    Raises:
+        TimeoutError: it did not start.
+    """
+    address: Queue[str] = Queue(1)
+    threading.Thread(target=serving, args=arguments, kwargs={**options, "on_ready": address.put}, daemon=True).start()
+    try:
+        return address.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError("the server did not start") from None
 
 
 def check_installed() -> None:

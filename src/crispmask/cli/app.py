@@ -13,6 +13,13 @@ MaxMegapixels = Annotated[float, typer.Option(min=0.1, metavar="X", help="Refuse
 MaxUpload = Annotated[float, typer.Option(metavar="MB", help="Refuse larger files.")]
 
 
+def limits(max_megapixels: float, max_upload: float) -> tuple[int, int]:
+    """The pixels and the bytes that a server takes at most, checked."""
+    check_number("--max-megapixels", max_megapixels, 0.1, 1e5)
+    check_number("--max-upload", max_upload, 0.1, 1e6)
+    return int(max_megapixels * 1e6), int(max_upload * 1e6)
+
+
 def app(
     host: Annotated[
         str,
@@ -38,8 +45,7 @@ def app(
     """
     if score is not None:
         check_number("--score", score, 0, 1)
-    check_number("--max-megapixels", max_megapixels, 0.1, 1e5)
-    check_number("--max-upload", max_upload, 0.1, 1e6)
+    max_pixels, max_bytes = limits(max_megapixels, max_upload)
     with waiting("Starting"):
         from crispmask.app.server import serve
 
@@ -53,7 +59,7 @@ def app(
         port,
         detector=detector,
         score=score,
-        max_pixels=int(max_megapixels * 1e6),
-        max_upload=int(max_upload * 1e6),
+        max_pixels=max_pixels,
+        max_upload=max_bytes,
         on_ready=ready,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crispmask.cli.app import MaxMegapixels, MaxUpload
+from crispmask.cli.app import MaxMegapixels, MaxUpload, limits
 from crispmask.cli.console import note, prose, say, waiting
 from crispmask.cli.crf import Gated, Params, read_params
 from crispmask.errors import ParamsError
@@ -56,8 +56,7 @@ def label_studio(
     from os import environ
 
     check_number("--tolerance", tolerance, 0, 100)
-    check_number("--max-megapixels", max_megapixels, 0.1, 1e5)
-    check_number("--max-upload", max_upload, 0.1, 1e6)
+    max_pixels, max_bytes = limits(max_megapixels, max_upload)
     user, secret = environ.get("BASIC_AUTH_USER", ""), environ.get("BASIC_AUTH_PASS", "")
     if bool(user) != bool(secret):
         raise ParamsError("set both of BASIC_AUTH_USER and BASIC_AUTH_PASS, or none")
@@ -75,10 +74,10 @@ def label_studio(
         from crispmask.pipeline import Settings
         from crispmask.pipeline.settings import prepare
 
-        photos = Photos(url, environ.get("LABEL_STUDIO_API_KEY", ""), int(max_upload * 1e6), allow_host or ())
+        photos = Photos(url, environ.get("LABEL_STUDIO_API_KEY", ""), max_bytes, allow_host or ())
         chosen = read_params(params, {}, gate)
         password = (user, secret) if user else None
-        backend = Backend(photos, chosen, int(max_megapixels * 1e6), tolerance, password, note)
+        backend = Backend(photos, chosen, max_pixels, tolerance, password, note)
         prepare(Settings(chosen))  # Label Studio does not wait for the first prediction as long as compiling can take
 
     def ready(address: str) -> None:

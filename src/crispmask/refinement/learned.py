@@ -145,13 +145,15 @@ class LearnedParams:
             features: (N, F), their numbers of `FEATURES`.
             found: of each, whether the network finds an object.
         """
-        binary, soft = (gate.rules.predict(features).tolist() for gate in (self.binary_gate, self.soft_gate))
-        return [self._decision(*known) for known in zip(views, binary, soft, found, strict=True)]
+        decided = [_FROM_BOX] * len(views)
+        for gate, binary in ((self.binary_gate, True), (self.soft_gate, False)):
+            own = [i for i, view in enumerate(views) if not view.from_box and view.binary == binary]
+            for i, foreseen in zip(own, gate.rules.predict(features[own]).tolist(), strict=True) if own else ():
+                decided[i] = self._decision(views[i], gate, foreseen, found[i])
+        return decided
 
-    def _decision(self, view: InstanceView, binary: Sequence[float], soft: Sequence[float], found: bool) -> Decision:
-        if view.from_box:
-            return _FROM_BOX
-        gate, (gain, risk) = (self.binary_gate, binary) if view.binary else (self.soft_gate, soft)
+    def _decision(self, view: InstanceView, gate: Gate, foreseen: Sequence[float], found: bool) -> Decision:
+        gain, risk = foreseen
         if not found:
             return Decision(False, gain, risk, "the network finds no object")
         if self.gated == "none":
