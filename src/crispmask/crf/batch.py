@@ -13,6 +13,7 @@ from crispmask.crf._threads import check as check_threads
 from crispmask.crf.dense import CRFResult, DenseCRF, check_iterations, two_label_marginals
 from crispmask.crf.kernels import Gaussian, Kernel
 from crispmask.crf.tensors import device_of, host
+from crispmask.threads import interruptible_pool
 
 
 def run_batch(crfs: Iterable[DenseCRF], iterations: int = 10, *, threads: int = 2) -> Iterator[CRFResult]:
@@ -37,7 +38,7 @@ def run_batch(crfs: Iterable[DenseCRF], iterations: int = 10, *, threads: int = 
         yield from (crf.run(iterations) for crf in crfs)
         return
     waiting = iter(crfs)
-    with ThreadPoolExecutor(threads) as pool:
+    with interruptible_pool(threads) as pool:
         running = [pool.submit(crf.run, iterations) for crf in islice(waiting, 2 * threads)]
         while running:
             result = running.pop(0).result()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,7 @@ from crispmask.pipeline.progress import Failure, Progress, SegmentReport, one_im
 from crispmask.pipeline.provenance import IN_FOLDER, write_provenance
 from crispmask.pipeline.segmenter import ImageResult, refine_found, refine_photos
 from crispmask.pipeline.settings import Settings
+from crispmask.threads import interruptible_pool
 
 MANY = 100
 """Instances of an image whose progress is shown one by one."""
@@ -316,13 +317,10 @@ def _search(sources: Sequence[str | Path], output: Path) -> Found:
 def _read_ahead(files: Sequence[Path], ahead: int) -> Iterator[Future[Frame]]:
     """The pixels of each file; the next ones are read while the caller works on these."""
     waiting = iter(files)
-    with ThreadPoolExecutor(1) as pool:
+    with interruptible_pool(1) as pool:
         coming = deque(pool.submit(read_frame, file) for file in islice(waiting, ahead))
-        try:
-            while coming:
-                done = coming.popleft()
-                done.exception()  # wait for it, then begin the next one
-                coming.extend(pool.submit(read_frame, file) for file in islice(waiting, 1))
-                yield done
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while coming:
+            done = coming.popleft()
+            done.exception()  # wait for it, then begin the next one
+            coming.extend(pool.submit(read_frame, file) for file in islice(waiting, 1))
+            yield done

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
@@ -37,6 +37,7 @@ from crispmask.pipeline.segmenter import refine_found, refine_photos
 from crispmask.pipeline.settings import Settings
 from crispmask.refinement import LearnedParams
 from crispmask.refinement.prompts import from_boxes
+from crispmask.threads import interruptible_pool
 
 PIECE = 50
 """Records of one image that are refined at a time: about a second of work."""
@@ -338,12 +339,9 @@ def _entries(
 def _side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[tuple[T, Future[R]]]:
     """Each item with its work, in order, while a few further ones are worked on; an interruption waits for none."""
     waiting: deque[tuple[T, Future[R]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
+    with interruptible_pool(threads) as pool:
         for item in items:
             waiting.append((item, pool.submit(work, item)))
             if len(waiting) >= 4 * threads:
                 yield waiting.popleft()
         yield from waiting
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

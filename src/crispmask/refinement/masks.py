@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from crispmask.refinement.prompts import from_boxes
 from crispmask.refinement.solve import Lattices, kernels, pose, solve, solve_on, window_of, windows_of
 from crispmask.refinement.unary import Unary, unary_energies
 from crispmask.refinement.windows import overlapping
+from crispmask.threads import interruptible_pool
 
 _TOGETHER = 256
 _THREADS_BESIDE_A_GPU = 2
@@ -360,12 +360,9 @@ def _map(
     The work is in other threads even if it is one, so that an interruption waits for none of it: a thread ends with the
     item that it is at.
     """
-    pool = ThreadPoolExecutor(max(1, min(threads, len(items))))
     results = []
-    try:
+    with interruptible_pool(max(1, min(threads, len(items)))) as pool:
         for made in pool.map(work, items):
             after(made)
             results.append(made)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
     return results

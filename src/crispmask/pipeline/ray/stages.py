@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from crispmask.pipeline.ray.storage import Place
 from crispmask.pipeline.results import refine_records
 from crispmask.pipeline.segmenter import refine_found
 from crispmask.pipeline.settings import Settings
+from crispmask.threads import interruptible_pool
 
 READERS = 8  # images that a reading task fetches at the same time: an object store answers after tens of milliseconds
 
@@ -104,7 +104,7 @@ def read_images(batch: pa.Table, *, base: str | None, carry: tuple[pa.Field, ...
         carry: further columns that stay.
     """
     schema = pa.schema([*_PIXELS, *carry])
-    with ThreadPoolExecutor(READERS) as pool:
+    with interruptible_pool(READERS) as pool:
         for row in pool.map(partial(_read, base=base), batch.to_pylist()):
             yield pa.Table.from_pylist([row], schema)
 
