@@ -95,9 +95,16 @@ def test_crops_hold_the_object_and_survive_a_file(world, tmp_path):
 
 
 def test_a_damaged_file_of_crops(tmp_path):
-    (tmp_path / "cuts.npz").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="remove it"):
-        Cuts.load(tmp_path / "cuts.npz")
+    path = tmp_path / "cuts.npz"
+    Cuts((b"photo", b"other"), (b"mask", b"another"), np.zeros(2, np.int64)).save(path)
+    whole = path.read_bytes()
+    assert Cuts.load(path).photos == (b"photo", b"other")
+    changed = whole.replace(b"photoother", b"photoOther")
+    assert changed != whole
+    for content in (b"nothing", b"", whole[:-30], whole[: len(whole) // 2], changed):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="remove it"):
+            Cuts.load(path)
 
 
 def resident(world, tmp_path, **more) -> ResidentBatches:

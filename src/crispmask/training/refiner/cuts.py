@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class Cuts:
                     for name in ("photos", "masks")
                 )
                 return cls(photos, masks, stored["found"])
-        except (OSError, LookupError, ValueError, zlib.error):
+        except (OSError, EOFError, LookupError, ValueError, BadZipFile, zlib.error):
             raise ModelError(f"{path} is damaged: remove it, and it is made anew") from None
 
     def decoded(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
