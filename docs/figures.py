@@ -52,8 +52,8 @@ def main() -> None:
     image = photos["astronaut"]
     found = detector(image)
     before = found.above(detector.default_score)
-    learnt = default_params()
-    after = refine(image, before, learnt)
+    learned = default_params()
+    after = refine(image, before, learned)
     strip(
         "pipeline.jpg",
         [
@@ -82,10 +82,10 @@ def main() -> None:
     strip(
         "success_failure.jpg",
         [
-            ("success: the hair", edge_zoom(image, *pair(image, detector, learnt), place=(140, 10, 330, 200))),
+            ("success: the hair", edge_zoom(image, *pair(image, detector, learned), place=(140, 10, 330, 200))),
             (
                 "failure: the badge falls out",
-                edge_zoom(hopper, *pair(hopper, detector, learnt), place=(120, 10, 380, 270)),
+                edge_zoom(hopper, *pair(hopper, detector, learned), place=(120, 10, 380, 270)),
             ),
             ("the paper's parameters", edge_zoom(image, *pair(image, detector, CRFParams.paper()))),
         ],

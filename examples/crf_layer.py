@@ -56,15 +56,15 @@ def main() -> None:
     with torch.no_grad():
         after = layer(unary, image)
     for name, value in layer.values().items():
-        print(f"{name}: true {TRUE[name]:g}, start {START[name]:g}, learnt {value.item():.3f}")
+        print(f"{name}: true {TRUE[name]:g}, start {START[name]:g}, learned {value.item():.3f}")
 
-    for name, q in (("start", before), ("learnt", after)):
+    for name, q in (("start", before), ("learned", after)):
         print(f"{name}: {(q.argmax(1) == target.argmax(1)).double().mean():.2%} of the labels are the teacher's")
 
-    learnt = {name: value.item() for name, value in layer.values().items()}
-    appearance = Bilateral(lab, learnt["theta_alpha"], learnt["theta_beta"], learnt["bilateral_weight"])
-    check(DenseCRF(unary[0].numpy(), [appearance, Gaussian(learnt["theta_gamma"], learnt["smoothness_weight"])]))
-    panels = {"unary": unary.softmax(1).flip(1), "start": before, "learnt": after, "teacher": target}
+    learned = {name: value.item() for name, value in layer.values().items()}
+    appearance = Bilateral(lab, learned["theta_alpha"], learned["theta_beta"], learned["bilateral_weight"])
+    check(DenseCRF(unary[0].numpy(), [appearance, Gaussian(learned["theta_gamma"], learned["smoothness_weight"])]))
+    panels = {"unary": unary.softmax(1).flip(1), "start": before, "learned": after, "teacher": target}
     save({name: overlay(photo, q[0].argmax(0).numpy()) for name, q in panels.items()}, arguments.output)
 
 

@@ -93,14 +93,14 @@ def test_strokes_become_labels(run_example):
 def test_the_layer_learns_the_bandwidths(run_example):
     pytest.importorskip("torch", reason="extra torch is not installed")
     text, picture, checks = run_example("crf_layer", 36)
-    found = re.findall(r"true ([\d.]+), start ([\d.]+), learnt ([\d.]+)", text)
-    true, start, learnt = np.array(found, float).T
+    found = re.findall(r"true ([\d.]+), start ([\d.]+), learned ([\d.]+)", text)
+    true, start, learned = np.array(found, float).T
     assert len(true) == 5
     assert (abs(start / true - 1) > 0.3).all()
-    assert (abs(learnt / true - 1) < 0.1).all()
+    assert (abs(learned / true - 1) < 0.1).all()
     assert len({panel.tobytes() for panel in _panels(picture, 4)}) > 2
     assert _percent(text, r"start: ([\d.]+)%") < 99
-    assert _percent(text, r"learnt: ([\d.]+)%") > 99.5
+    assert _percent(text, r"learned: ([\d.]+)%") > 99.5
     assert (checks[:, 1] < 0.02).all()
 
 

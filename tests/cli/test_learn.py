@@ -41,19 +41,19 @@ def data(tmp_path, monkeypatch):
     return ["-a", tmp_path / "gt.json", "-i", tmp_path, "-r", tmp_path / "dt.json"]
 
 
-def test_learnt_parameters_are_used_by_segment(invoke, data, tmp_path, detector):
-    done = invoke("learn", *data, "-o", tmp_path / "learnt", *QUICK)
+def test_learned_parameters_are_used_by_segment(invoke, data, tmp_path, detector):
+    done = invoke("learn", *data, "-o", tmp_path / "learned", *QUICK)
     assert done.exit_code == 0, done.output
     assert "detector" in done.stdout
     assert "mask head" in done.stdout
-    params = tmp_path / "learnt" / "params.toml"
+    params = tmp_path / "learned" / "params.toml"
     assert isinstance(read_params(params), LearnedParams)
     done = invoke("segment", tmp_path / "1.png", "-o", tmp_path / "out", "--params", params, "--no-pictures")
     assert done.exit_code == 0, done.output
     before, after = (json.loads((tmp_path / "out" / f).read_text()) for f in ("results_before.json", "results.json"))
     assert len(before) == len(after) == 1
 
-    network = tmp_path / "learnt" / "network.onnx"
+    network = tmp_path / "learned" / "network.onnx"
     done = invoke("learn", *data[:4], "-o", tmp_path / "gate", "--no-training", "--init", network, "--threads", 1)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "gate" / "network.onnx").read_bytes() == network.read_bytes()
@@ -66,10 +66,10 @@ def test_an_interrupted_run_says_how_to_go_on(invoke, data, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "fit", stop)
-    done = invoke("learn", *data, "-o", tmp_path / "learnt", *QUICK)
+    done = invoke("learn", *data, "-o", tmp_path / "learned", *QUICK)
     assert done.exit_code != 0
     assert "the same command goes on from here" in done.stderr
-    assert (tmp_path / "learnt" / "unfinished").is_dir()
+    assert (tmp_path / "learned" / "unfinished").is_dir()
 
 
 def test_one_result_file_for_each_annotation_file(refused, data, tmp_path):
@@ -84,5 +84,5 @@ def test_without_torch_it_is_refused_before_the_work(refused, data, tmp_path, mo
     for name in [m for m in sys.modules if m.startswith("crispmask.training.refiner.run")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "pip install 'crispmask[torch]'" in refused("learn", *data, "-o", tmp_path / "learnt")
-    assert not (tmp_path / "learnt").exists()
+    assert "pip install 'crispmask[torch]'" in refused("learn", *data, "-o", tmp_path / "learned")
+    assert not (tmp_path / "learned").exists()

@@ -69,7 +69,7 @@ def test_a_crf_that_was_trained_along(invoke, calls, data, tmp_path, monkeypatch
     import crispmask.training.detector.joint
 
     monkeypatch.setattr(
-        crispmask.training.detector.joint, "learnt_params", lambda checkpoint: CRFParams(theta_beta=7.25)
+        crispmask.training.detector.joint, "learned_params", lambda checkpoint: CRFParams(theta_beta=7.25)
     )
     out = tmp_path / "out"
     out.mkdir()

@@ -41,7 +41,7 @@ def echo() -> bytes:
 
 
 @pytest.fixture
-def learnt(echo) -> Callable[..., LearnedParams]:
+def learned(echo) -> Callable[..., LearnedParams]:
     """Makes parameters of the network `echo` whose gates expect the same gain and risk of every mask."""
 
     def make(

@@ -1,4 +1,4 @@
-"""Learnt parameters: what they decide, and their files."""
+"""Learned parameters: what they decide, and their files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_the_crf_pulls_the_networks_mask_onto_the_edge(disc, learnt):
+def test_the_crf_pulls_the_networks_mask_onto_the_edge(disc, learned):
     image, soft, truth = disc
-    refined, (decision,) = refine(image, soft > 0.5, learnt(temperature=4.0), return_decisions=True)
+    refined, (decision,) = refine(image, soft > 0.5, learned(temperature=4.0), return_decisions=True)
     assert decision.refined
     assert decision.reason == "gain expected"
     assert iou(refined, truth) > 0.95 > iou(soft > 0.5, truth)
 
 
-def test_masks_with_probabilities_have_a_gate_of_their_own(disc, learnt):
+def test_masks_with_probabilities_have_a_gate_of_their_own(disc, learned):
     image, soft, _ = disc
     opened, closed = Gate.constant(0.3, 0.1), Gate.constant(-0.3, 0.1)
     for binary_gate, soft_gate in ((opened, closed), (closed, opened)):
-        params = replace(learnt(), binary_gate=binary_gate, soft_gate=soft_gate)
+        params = replace(learned(), binary_gate=binary_gate, soft_gate=soft_gate)
         for mask, gate in ((soft > 0.5, binary_gate), (soft, soft_gate)):
             refined, (decision,) = refine(image, mask, params, return_decisions=True)
             assert decision.gain == pytest.approx(0.3 if gate is opened else -0.3)
@@ -42,9 +42,9 @@ def test_masks_with_probabilities_have_a_gate_of_their_own(disc, learnt):
             assert np.array_equal(refined, mask) != decision.refined
 
 
-def test_the_gate_has_no_say_over_masks_with_a_score(disc, learnt):
+def test_the_gate_has_no_say_over_masks_with_a_score(disc, learned):
     image, soft, _ = disc
-    params = learnt(gain=-1.0)
+    params = learned(gain=-1.0)
     predicted, drawn = (Instances.from_masks(soft > 0.5, scores=[score]) for score in (0.9, 1.0))
     reasons = {
         (name, gated): explain(image, found, replace(params, gated=gated))[0].reason
@@ -71,9 +71,9 @@ def test_the_gate_has_no_say_over_masks_with_a_score(disc, learnt):
         ({"risk": 0.5, "max_risk": 0.4}, "risk too high"),
     ],
 )
-def test_the_gate_leaves_a_mask_alone_and_says_what_decided(disc, learnt, options, reason):
+def test_the_gate_leaves_a_mask_alone_and_says_what_decided(disc, learned, options, reason):
     image, soft, _ = disc
-    mask, params = soft > 0.5, learnt(**options)
+    mask, params = soft > 0.5, learned(**options)
     refined, (decision,) = refine(image, mask, params, return_decisions=True)
     assert np.array_equal(refined, mask)
     assert not decision.refined
@@ -83,15 +83,15 @@ def test_the_gate_leaves_a_mask_alone_and_says_what_decided(disc, learnt, option
     assert explain(image, mask, params) == [decision]
 
 
-def test_a_box_is_always_refined(disc, learnt):
+def test_a_box_is_always_refined(disc, learned):
     image, _, truth = disc
-    found, (decision,) = refine(image, boxes=[22, 17, 78, 73], params=learnt(gain=-1.0), return_decisions=True)
+    found, (decision,) = refine(image, boxes=[22, 17, 78, 73], params=learned(gain=-1.0), return_decisions=True)
     assert decision.refined
     assert isinstance(found, Instances)
     assert iou(found.mask(0), truth) > 0.95
 
 
-def test_masks_and_boxes_cannot_be_given_at_once(disc, learnt):
+def test_masks_and_boxes_cannot_be_given_at_once(disc, learned):
     image, mask, _ = disc
     for arguments in ({"masks": mask, "boxes": [0, 0, 5, 5]}, {}):
         with pytest.raises(crispmask.CrispmaskError, match="give masks, or boxes"):
@@ -100,9 +100,9 @@ def test_masks_and_boxes_cannot_be_given_at_once(disc, learnt):
         refine(image, boxes=[0, 0, 50, 50], params=CRFParams())
 
 
-def test_an_empty_mask_has_no_decision(disc, learnt):
+def test_an_empty_mask_has_no_decision(disc, learned):
     image, mask, _ = disc
-    assert explain(image, np.stack([mask, 0 * mask]), learnt())[1] is None
+    assert explain(image, np.stack([mask, 0 * mask]), learned())[1] is None
 
 
 def test_fixed_parameters_explain_nothing(disc):
@@ -110,17 +110,17 @@ def test_fixed_parameters_explain_nothing(disc):
         explain(disc[0], disc[1], CRFParams())
 
 
-def test_joint_groups_give_every_pixel_to_one(disc, learnt):
+def test_joint_groups_give_every_pixel_to_one(disc, learned):
     image, mask, _ = disc
     both = np.stack([mask, np.roll(mask, 12, axis=1)])
-    for params in (learnt(), learnt(gain=-1.0), default_params()):
+    for params in (learned(), learned(gain=-1.0), default_params()):
         refined = refine(image, both > 0.5, params, joint=True)
         assert not (refined[0] & refined[1]).any()
 
 
-def test_features_have_names_and_are_finite(disc, learnt):
+def test_features_have_names_and_are_finite(disc, learned):
     image, mask, _ = disc
-    params = learnt()
+    params = learned()
     for probabilities in (mask, (mask > 0.5).astype(np.float32), np.ones_like(mask)):
         view = InstanceView.of(image, Instances.from_masks(probabilities), 0)
         features = instance_features(view, params.answer(view))
@@ -131,8 +131,8 @@ def test_features_have_names_and_are_finite(disc, learnt):
         assert named["change"] == pytest.approx(0, abs=0.02)  # the network says what it was told
 
 
-def test_overrides_change_the_crf(learnt):
-    params = learnt()
+def test_overrides_change_the_crf(learned):
+    params = learned()
     changed = params.with_overrides({"theta_beta": 9.0, "context_min": 20})
     assert (changed.crf.theta_beta, changed.crf.context_min) == (9.0, 20)
     assert params.with_overrides({}) is params
@@ -141,8 +141,8 @@ def test_overrides_change_the_crf(learnt):
         params.with_overrides({"theta_bet": 1})
 
 
-def test_round_trip(tmp_path, learnt, disc):
-    params = learnt(margin=0.005, temperature=1.5)
+def test_round_trip(tmp_path, learned, disc):
+    params = learned(margin=0.005, temperature=1.5)
     path = params.save(tmp_path)
     again = read_params(path)
     assert isinstance(again, LearnedParams)
@@ -159,8 +159,8 @@ def test_what_ships_round_trips(tmp_path):
     assert again.network == shipped.network
 
 
-def test_the_checksum_follows_what_decides(learnt):
-    params = learnt()
+def test_the_checksum_follows_what_decides(learned):
+    params = learned()
     others = [
         replace(params, binary_gate=Gate.constant(0.01, 0.1, margin=0.005)),
         replace(params, gated="none"),
@@ -173,8 +173,8 @@ def test_the_checksum_follows_what_decides(learnt):
     assert replace(params, about={"by": "me"}).checksum == params.checksum
 
 
-def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, learnt):
-    path = learnt().save(tmp_path)
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, learned):
+    path = learned().save(tmp_path)
     whole = path.read_text()
     for text in (
         whole.replace("[crf]", "[crff]"),
@@ -205,9 +205,9 @@ def test_a_network_that_is_missing_or_another(tmp_path):
         read_params(path)
 
 
-def test_a_network_of_another_kind_is_refused(disc, learnt):
+def test_a_network_of_another_kind_is_refused(disc, learned):
     with pytest.raises(ModelError, match="crispmask learn"):
-        refine(disc[0], disc[1], replace(learnt(), network=b"not a network"))
+        refine(disc[0], disc[1], replace(learned(), network=b"not a network"))
 
 
 def test_names():
@@ -232,13 +232,13 @@ def test_same_bits_for_any_number_of_threads(disc, joint):
     assert one.tobytes() == two.tobytes() == eight.tobytes()
 
 
-def test_an_object_that_fills_a_huge_image_is_refined_at_a_lower_resolution(learnt):
+def test_an_object_that_fills_a_huge_image_is_refined_at_a_lower_resolution(learned):
     """Four thousand by three thousand pixels; the edge of the disc is found to within a few pixels."""
     y, x = np.ogrid[:3000, :4000]
     truth = np.hypot(y - 1500, x - 2000) < 1300
     image = np.where(truth[..., None], np.uint8(200), np.uint8(60)).repeat(3, axis=2)
     coarse = np.hypot(y - 1500, x - 2006) < 1297
-    refined = refine(image, coarse, learnt())
+    refined = refine(image, coarse, learned())
     assert refined.shape == truth.shape
     assert iou(refined, truth) > 0.998 > iou(coarse, truth)
 

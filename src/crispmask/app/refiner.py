@@ -152,8 +152,8 @@ def unary_of(
     Args:
         image: uint8 (H, W, 3) RGB.
         source: of the object; its network's answer is kept there.
-        params: fixed or learnt.
-        always: whether the object is refined whatever learnt parameters decide, since it was painted on.
+        params: fixed or learned.
+        always: whether the object is refined whatever learned parameters decide, since it was painted on.
     """
     view = InstanceView(image, source.window, source.box, source.score, source.from_box)
     if isinstance(params, LearnedParams) or source.from_box:

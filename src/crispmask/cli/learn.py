@@ -45,7 +45,7 @@ def learn(
     Trains the mask network on prompts that are made from the annotations on the fly: masks with the errors of detectors
     and annotators, boxes, scribbles, and with --results the masks of your own detector. On images that the training did
     not see, the CRF behind the network is tuned, and a gate learns which masks had better be left alone. With
-    --no-training only these two are learnt, for the network that --init names.
+    --no-training only these two are learned, for the network that --init names.
 
     Writes params.toml and network.onnx beside it, which crispmask segment takes as its --params, report.json and
     curves.png. A run that was interrupted goes on where it stopped.
@@ -100,7 +100,7 @@ def learn(
 def _table(outcomes: tuple[Outcome, ...]) -> Any:
     from rich.table import Table
 
-    table = Table(title="Masks of images that the gate was not learnt from (folds), in percent")
+    table = Table(title="Masks of images that the gate was not learned from (folds), in percent")
     table.add_column("masks", no_wrap=True)
     for heading in ("number", "kept", "IoU", "boundary IoU", "worse"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -58,7 +58,7 @@ def train(
         from crispmask.training.detector.data import read_data
         from crispmask.training.detector.export import export_onnx
         from crispmask.training.detector.hardware import is_main_process
-        from crispmask.training.detector.joint import learnt_params
+        from crispmask.training.detector.joint import learned_params
         from crispmask.training.detector.loop import train as run
         from crispmask.training.detector.validation import Validation
     data = read_data(sources)
@@ -105,22 +105,22 @@ def train(
             category_ids=data.category_ids(focus),
             images=[image.path for image in data.images[:CHECKED_IMAGES]],
         )
-    _report(output, checkpoint, found, learnt_params(checkpoint) if config.crf else None)
+    _report(output, checkpoint, found, learned_params(checkpoint) if config.crf else None)
 
 
-def _report(output: Path, checkpoint: Path, agreement: dict[str, float], learnt: CRFParams | None) -> None:
+def _report(output: Path, checkpoint: Path, agreement: dict[str, float], learned: CRFParams | None) -> None:
     """Name the files of a finished run; write the CRF's parameters if there are some."""
     model, crf = output / "model.onnx", output / "crf.toml"
     say(f"Checkpoint  {checkpoint}")
     say(f"Curves      {output / 'curves.png'}")
     say(f"Model       {model}")
-    if learnt:
-        learnt.to_toml(crf)
+    if learned:
+        learned.to_toml(crf)
         names = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
-        say(f"CRF         {crf}: " + ", ".join(f"{name} {getattr(learnt, name):.3g}" for name in names))
+        say(f"CRF         {crf}: " + ", ".join(f"{name} {getattr(learned, name):.3g}" for name in names))
     say(
         f"Agreement   of {agreement['compared']:.0f} detections in ONNX Runtime and torch: "
         f"boxes within {agreement['boxes']:.4f} px, scores within {agreement['scores']:.4f}, "
         f"mask probabilities within {agreement['masks']:.4f}"
     )
-    say(f"Try it:     crispmask segment IMAGES --detector {model}{f' --params {crf}' if learnt else ''} -o results")
+    say(f"Try it:     crispmask segment IMAGES --detector {model}{f' --params {crf}' if learned else ''} -o results")

@@ -33,14 +33,14 @@ def refine_fiftyone(
     """Refine the detections of every image of a FiftyOne dataset into another field.
 
     Detections without a mask get one, made from their boxes. Labels, tags, confidences and other attributes stay; boxes
-    become those of the new masks. Masks that the learnt gate leaves alone are copied. Samples are saved one after the
+    become those of the new masks. Masks that the learned gate leaves alone are copied. Samples are saved one after the
     other: after an interruption, ``dataset.exists(new_field, False)`` is the view of those that are left.
 
     Args:
         samples: a ``fiftyone.Dataset`` or a view of one, of images.
         field: with ``fiftyone.Detections``; samples without a value there are left out.
         new_field: is added, or written over.
-        params: learnt or fixed; by default the learnt ones that ship. Only learnt ones make masks from boxes.
+        params: learned or fixed; by default the learned ones that ship. Only learned ones make masks from boxes.
         joint, threads, device: as for `crispmask.refine`.
         progress: show FiftyOne's progress bar.
 
@@ -85,7 +85,7 @@ def _refine(path: str, detections: Sequence[Any], params: Params, **options: Any
     parts = [_instance(one, size) for one in detections]
     flags = [not one.has_mask for one in detections]
     if isinstance(params, CRFParams) and any(flags):
-        raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
+        raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learned ones")
     before = Instances.concatenate(parts)
     after, _ = refine_instances(image, before, params, from_boxes=flags, **options)
     count = 0

@@ -72,7 +72,7 @@ class LearnedParams:
             'all': every mask. 'none': no mask.
         temperature: what the network's log-odds are divided by before the CRF.
         box_passes: how often the network runs on an object of which only the box is known.
-        about: how they were learnt, for the reader of the file.
+        about: how they were learned, for the reader of the file.
 
     Raises:
         ParamsError: a value that does not fit.
@@ -222,7 +222,7 @@ class LearnedParams:
             raise ParamsError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ParamsError(
-                f"{path} is a damaged file of learnt parameters ({type(error).__name__}: {error}): "
+                f"{path} is a damaged file of learned parameters ({type(error).__name__}: {error}): "
                 "make it anew with crispmask learn"
             ) from None
 

@@ -55,9 +55,9 @@ def refine(
         image: uint8 (H, W, 3) RGB.
         masks: `Instances`; or bool masks (N, H, W) or (H, W); or float probabilities in [0, 1] of these shapes;
             or `supervision.Detections` with masks.
-        params: `LearnedParams`, or `CRFParams` for one fixed setting; by default the learnt ones that ship.
+        params: `LearnedParams`, or `CRFParams` for one fixed setting; by default the learned ones that ship.
         boxes: (N, 4) or (4,), x0, y0, x1, y1 in pixels, half-open: objects of which there are no masks, in place of
-            `masks`. Only learnt parameters can make masks from them.
+            `masks`. Only learned parameters can make masks from them.
         threads: by default one per processor. The result has the same bits for any number.
         joint: give every pixel to one instance at most: instances whose windows overlap share one CRF with a label
             for each of them and one for the background.
@@ -123,7 +123,7 @@ def refine_instances(
     check_size(image, instances)
     flags = [from_boxes] * len(instances) if isinstance(from_boxes, bool) else list(from_boxes)
     if isinstance(params, CRFParams) and any(flags):
-        raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learnt ones")
+        raise ParamsError("fixed parameters refine masks and cannot make them from boxes: use the learned ones")
     threads, joint = thread_count(threads), flag(joint, "joint")
     place = device_of(device, None)
     if place is not None and isinstance(params, LearnedParams) and not joint:
@@ -270,7 +270,7 @@ def explain(
 
     Args:
         image, masks, boxes: as for `refine`.
-        params: learnt ones; by default those that ship.
+        params: learned ones; by default those that ship.
         threads: by default one per processor.
 
     Returns:
@@ -283,7 +283,7 @@ def explain(
     image = as_image(image)
     chosen = checked_params(params)
     if not isinstance(chosen, LearnedParams):
-        raise ParamsError("only learnt parameters decide; CRFParams refine every mask in the same way")
+        raise ParamsError("only learned parameters decide; CRFParams refine every mask in the same way")
     size = image.shape[0], image.shape[1]
     found = as_instances(masks, size) if boxes is None else from_boxes(boxes, size)
     check_size(image, found)
@@ -336,7 +336,7 @@ def instance_crf(
         image: uint8 (H, W, 3) RGB.
         instances: of this image.
         i: number of an instance whose mask is not empty.
-        params: of the refinement; where learnt ones leave the mask alone, the CRF that they would have run.
+        params: of the refinement; where learned ones leave the mask alone, the CRF that they would have run.
 
     Returns:
         The CRF of the instance's rectangle, label 0 the background and 1 the instance, and the rectangle's first row

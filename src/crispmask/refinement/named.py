@@ -17,7 +17,7 @@ _RENAMED = {"default": "learned", "crf": "fixed"}
 
 @cache
 def default_params() -> LearnedParams:
-    """The learnt parameters that ship with crispmask: `refine` uses them unless it is told otherwise."""
+    """The learned parameters that ship with crispmask: `refine` uses them unless it is told otherwise."""
     return LearnedParams.from_toml(_SHIPPED)
 
 
@@ -46,7 +46,7 @@ def read_params(source: str | Path) -> CRFParams | LearnedParams:
         if not path.suffix:
             raise ParamsError(f"unknown parameters {name!r}: give 'learned', 'fixed', 'paper', or a TOML file's path")
     try:
-        learnt = read_toml(path).get("format") == FORMAT
+        learned = read_toml(path).get("format") == FORMAT
     except ParamsError:
-        learnt = False  # CRFParams says what is wrong
-    return LearnedParams.from_toml(path) if learnt else CRFParams.from_toml(path)
+        learned = False  # CRFParams says what is wrong
+    return LearnedParams.from_toml(path) if learned else CRFParams.from_toml(path)

@@ -17,7 +17,7 @@ from crispmask.params import CRFParams  # noqa: E402
 from crispmask.training.detector.config import TrainingConfig  # noqa: E402
 from crispmask.training.detector.data import read_data  # noqa: E402
 from crispmask.training.detector.inference import load_checkpoint  # noqa: E402
-from crispmask.training.detector.joint import LOSS, _JointCRF, attach_crf, learnt_params  # noqa: E402
+from crispmask.training.detector.joint import LOSS, _JointCRF, attach_crf, learned_params  # noqa: E402
 from crispmask.training.detector.loop import train  # noqa: E402
 from crispmask.training.detector.model import build_model  # noqa: E402
 
@@ -126,8 +126,8 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny, whole, tmp_path):
         train(tiny, tmp_path, dataclasses.replace(CONFIG, crf=False, steps=4), workers=0)
 
 
-def test_learnt_parameters_are_the_average_s(tiny, whole, tmp_path):
-    params = learnt_params(whole)
+def test_learned_parameters_are_the_average_s(tiny, whole, tmp_path):
+    params = learned_params(whole)
     state = torch.load(whole, weights_only=True)["average"]
     assert params.theta_beta == pytest.approx(np.exp(state["module.crf.layer.log_theta_beta"].item()))
     start = CRFParams()
@@ -137,4 +137,4 @@ def test_learnt_parameters_are_the_average_s(tiny, whole, tmp_path):
     assert params.as_dict().items() >= fixed.items()
     load_checkpoint(whole)  # the network without its CRF, as it is exported
     plain = dataclasses.replace(CONFIG, crf=False, steps=1)
-    assert learnt_params(train(tiny, tmp_path, plain, workers=0)) is None
+    assert learned_params(train(tiny, tmp_path, plain, workers=0)) is None

@@ -220,7 +220,7 @@ def test_a_broken_image_is_one_sentence(tiny_coco, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_data_that_cannot_be_learnt_from(tiny_coco, tmp_path):
+def test_data_that_cannot_be_learned_from(tiny_coco, tmp_path):
     with pytest.raises(DataError, match=r"does not exist \(3 of 3 annotated images are missing\)"):
         train(read_data([(tiny_coco[0], tmp_path)]), tmp_path / "run", CONFIG)
     empty = edited(tiny_coco, tmp_path / "empty.json", lambda content: content["annotations"].clear())

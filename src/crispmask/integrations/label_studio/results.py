@@ -29,7 +29,7 @@ class Refined:
     Attributes:
         items: as they came, with other masks.
         score: mean of the refined regions' scores, each the mean probability of its pixels; None where there is none.
-        notes: a sentence about each region that was left as it was, unless the learnt gate decided that.
+        notes: a sentence about each region that was left as it was, unless the learned gate decided that.
     """
 
     items: list[Item]
@@ -66,7 +66,7 @@ def refine_result(
         items: the ``result`` of an annotation, a draft or a prediction.
         interface: of the project.
         photo: gives an image, uint8 (H, W, 3) RGB, by its name in the interface; it is called for those with regions.
-        params: of the refinement; only learnt ones can make masks from rectangles.
+        params: of the refinement; only learned ones can make masks from rectangles.
         tolerance: of polygons, pixels; see `shapes.write`.
         new_ids: give all regions ids of their own, for a result that is shown beside the old one.
 

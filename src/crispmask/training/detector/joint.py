@@ -46,7 +46,7 @@ def attach_crf(model: MaskRCNN, iterations: int) -> None:
     model.register_forward_hook(model.crf.add_loss)
 
 
-def learnt_params(checkpoint: Path) -> CRFParams | None:
+def learned_params(checkpoint: Path) -> CRFParams | None:
     """The parameters of the CRF in a checkpoint's averaged weights; None if the run had no CRF.
 
     Raises:

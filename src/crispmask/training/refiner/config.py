@@ -31,7 +31,7 @@ class LearnConfig:
     Attributes:
         init: what the network starts from: 'shipped', the one that ships; 'imagenet', an EfficientNet-Lite0 that was
             trained on ImageNet; 'none', random weights; or the ONNX file of an earlier run.
-        training: train the network; otherwise only the CRF's setting and the gate are learnt for it.
+        training: train the network; otherwise only the CRF's setting and the gate are learned for it.
         tuning: compare settings of the CRF; otherwise that of the parameters that ship stays.
         samples: prompts that the network is trained on.
         batch_size: prompts per step.
@@ -39,9 +39,9 @@ class LearnConfig:
             Penn-Fudan, 83.0 IoU, become 92.6 with it, 92.1 after twenty steps at 5e-5, and 84.7 at 2e-4.
         detected: share of the prompts that are masks of a detector, for objects that one found.
         held_out: share of the images on which nothing is trained, to learn the CRF's setting and the gate on.
-        measured: annotated objects that these are learnt from, at most.
+        measured: annotated objects that these are learned from, at most.
         least_margin: gain that the gate asks for at least. On images that the network was trained on its answers are
-            better than on new ones, and the gate that is learnt there would be too bold.
+            better than on new ones, and the gate that is learned there would be too bold.
         most_risk: risk that the gate takes at most.
         precision: of the exported network: 'float16' or 'int8'.
         seed: of everything that is drawn.

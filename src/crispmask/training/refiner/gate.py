@@ -1,4 +1,4 @@
-"""The gates: which masks gain, learnt from measured ones by gradient boosting, and how sure one must be."""
+"""The gates: which masks gain, learned from measured ones by gradient boosting, and how sure one must be."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TREES, RATE, LEAST_LEAF = 80, 0.08, 12
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the gate did to masks of one kind, of images that it was not learnt from. Fractions, not percent.
+    """What the gate did to masks of one kind, of images that it was not learned from. Fractions, not percent.
 
     Attributes:
         kind: of the masks.

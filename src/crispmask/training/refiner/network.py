@@ -100,7 +100,7 @@ class MaskNetwork(nn.Module):
         self.mix = nn.Conv2d(16, 12, 3, padding=1)
         self.head = nn.Conv2d(12, 1, 3, padding=1)
         self.coarse = nn.Conv2d(48, 1, 1)
-        # At first the answer is the prompt, and the coarse answer leaves what is learnt already alone.
+        # At first the answer is the prompt, and the coarse answer leaves what is learned already alone.
         for layer in (self.head, self.coarse):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -1,7 +1,7 @@
 """A run of `crispmask learn`: train the network, export it, tune the CRF behind it, learn the gates.
 
-What follows the training is learnt on images that it did not see. Everything unfinished lies in a folder of its own, so
-that an interrupted run goes on where it stopped.
+What follows the training is learned on images that it did not see. Everything unfinished lies in a folder of its own,
+so that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from crispmask.training.refiner.settings import BOX_PASSES, Tried, best_passes, 
 from crispmask.training.refiner.start import initial_network, onnx_content
 
 TUNED = 4
-"""The CRF is tuned on this part of the objects that the gates are learnt from: one in so many."""
+"""The CRF is tuned on this part of the objects that the gates are learned from: one in so many."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -52,7 +52,7 @@ class Learned:
     Attributes:
         params: the parameters.
         path: their file.
-        gates: what they do to masks of images that nothing was learnt from.
+        gates: what they do to masks of images that nothing was learned from.
         tried: settings of the CRF, the best first.
         boxes: mean IoU and boundary IoU of masks made from exact boxes, with the chosen number of passes.
     """
