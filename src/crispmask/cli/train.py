@@ -118,9 +118,10 @@ def _report(output: Path, checkpoint: Path, agreement: dict[str, float], learned
         learned.to_toml(crf)
         names = ("theta_alpha", "theta_beta", "theta_gamma", "bilateral_weight", "smoothness_weight")
         say(f"CRF         {crf}: " + ", ".join(f"{name} {getattr(learned, name):.3g}" for name in names))
+        say(f"            to refine with it: --params {crf}; the default parameters usually gain more")
     say(
         f"Agreement   of {agreement['compared']:.0f} detections in ONNX Runtime and torch: "
         f"boxes within {agreement['boxes']:.4f} px, scores within {agreement['scores']:.4f}, "
         f"mask probabilities within {agreement['masks']:.4f}"
     )
-    say(f"Try it:     crispmask segment IMAGES --detector {model}{f' --params {crf}' if learned else ''} -o results")
+    say(f"Try it:     crispmask segment IMAGES --detector {model} -o results")
