@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -109,6 +110,30 @@ def test_what_the_lock_created_goes_with_it(tmp_path):
     with locked(tmp_path / "empty"):
         pass
     assert (tmp_path / "empty").is_dir()
+
+
+def test_a_folder_that_another_process_removes_meanwhile(tmp_path, monkeypatch):
+    """`Path.mkdir` then says that it exists."""
+    make, refused = os.mkdir, []
+
+    def mkdir(path, *mode):
+        if not refused:
+            refused.append(path)
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with locked(tmp_path / "out"):
+        assert (tmp_path / "out" / LOCK).exists()
+    assert refused == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize("below", ["", "out"])
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_what_is_no_folder_cannot_be_held(tmp_path, kind, below):
+    (tmp_path / "it").touch() if kind == "file" else (tmp_path / "it").symlink_to("nothing")
+    with pytest.raises(OSError, match="it"), locked(tmp_path / "it" / below):
+        pass
 
 
 def test_many_at_once_are_one_after_the_other(tmp_path):

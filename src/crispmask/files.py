@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -142,10 +143,15 @@ def _acquire(folder: Path) -> int:
     """The open and locked file of a folder."""
     path = folder / LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:  # another process has just removed the folder
+            continue
+        except FileExistsError as error:  # `mkdir` says so too of a folder that is removed before it looks again
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(error.filename).st_mode):
+                    raise
             continue
         try:
             _lock(file)
