@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from time import sleep
 
 import pytest
 
@@ -24,6 +25,8 @@ def never() -> Iterator[Event]:
 def test_leaving_waits_for_no_thread(never: Event) -> None:
     with interruptible_pool(1) as pool:
         running, waiting = pool.submit(never.wait, 60), pool.submit(never.wait, 60)
+        while not running.running():
+            sleep(0.01)
     assert waiting.cancelled()
     assert not running.done()
     never.set()
@@ -32,16 +35,18 @@ def test_leaving_waits_for_no_thread(never: Event) -> None:
 
 def test_images_that_are_read_ahead(never: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that fails leaves its reading behind; whatever thread Python then closes it in must not wait."""
-    read = []
+    read, begun = [], Event()
 
     def read_frame(file: Path) -> None:
         if file.name == "b":
+            begun.set()
             never.wait(60)
         read.append(file.name)
 
     monkeypatch.setattr(folder, "read_frame", read_frame)
     reading = folder._read_ahead([Path("a"), Path("b"), Path("c")], 2)
     next(reading).result()
+    assert begun.wait(60)
     reading.close()
     assert read == ["a"]
 
