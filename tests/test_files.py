@@ -136,6 +136,12 @@ def test_what_is_no_folder_cannot_be_held(tmp_path, kind, below):
         pass
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_where_no_folder_can_be_made():
+    with pytest.raises(FileNotFoundError, match="/proc/no"), locked("/proc/no/folder"):
+        pass
+
+
 def test_many_at_once_are_one_after_the_other(tmp_path):
     """Holders that come and go, and remove the file each time, are never two at once."""
     holding, most, times = [], [], []

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import socket
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +19,8 @@ from crispmask.errors import DataError, ParamsError
 
 LOCK = ".crispmask.lock"
 """The file by which a running program holds a folder."""
+
+_ATTEMPTS = 100
 
 
 @contextmanager
@@ -142,16 +143,15 @@ def locked(folder: Path) -> Iterator[None]:
 def _acquire(folder: Path) -> int:
     """The open and locked file of a folder."""
     path = folder / LOCK
+    refused = 0
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # another process has just removed the folder
-            continue
-        except FileExistsError as error:  # `mkdir` says so too of a folder that is removed before it looks again
-            with suppress(FileNotFoundError):
-                if not stat.S_ISDIR(os.lstat(error.filename).st_mode):
-                    raise
+        except (FileExistsError, FileNotFoundError):  # another process has just removed the folder, or it cannot be
+            refused += 1
+            if refused == _ATTEMPTS:
+                raise
             continue
         try:
             _lock(file)
