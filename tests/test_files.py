@@ -136,9 +136,14 @@ def test_what_is_no_folder_cannot_be_held(tmp_path, kind, below):
         pass
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
-def test_where_no_folder_can_be_made():
-    with pytest.raises(FileNotFoundError, match="/proc/no"), locked("/proc/no/folder"):
+def test_where_no_folder_can_be_made(tmp_path, monkeypatch):
+    """Some file systems say of every new folder that its place is missing: /proc, for one."""
+
+    def mkdir(path, *mode):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(FileNotFoundError, match="No such file"), locked(tmp_path / "out"):
         pass
 
 

@@ -21,6 +21,7 @@ LOCK = ".crispmask.lock"
 """The file by which a running program holds a folder."""
 
 _ATTEMPTS = 100
+"""So often making a folder is tried while others remove it; then it is one that cannot be made."""
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,6 +21,7 @@ from crispmask.evaluation.metrics import average_precision
 from crispmask.evaluation.overlap import mask_overlaps
 from crispmask.params import CRFParams
 from crispmask.refinement import Params, refine_each, refine_instances
+from crispmask.threads import interruptible_pool
 
 Objective = Literal["ap", "boundary-ap", "iou", "boundary-iou"]
 LABELS: dict[str, str] = {
@@ -154,16 +154,12 @@ class TuningTask:
             ImageError, DataError: an image that cannot be read or has another size than annotated.
         """
         evidence: dict[int, list[_Evidence]] = {}
-        with ThreadPoolExecutor(thread_count(threads)) as pool:
+        with interruptible_pool(thread_count(threads)) as pool:
             coming = pool.map(lambda image_id: self._refine(image_id, settings), self.image_ids)
-            try:
-                for image_id, found in zip(self.image_ids, coming, strict=True):
-                    evidence[image_id] = found
-                    if on_image:
-                        on_image()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for image_id, found in zip(self.image_ids, coming, strict=True):
+                evidence[image_id] = found
+                if on_image:
+                    on_image()
         return [self._scores({key: found[k] for key, found in evidence.items()}) for k in range(len(settings))]
 
     def _refine(self, image_id: int, settings: Sequence[Params | None]) -> list[_Evidence]:
