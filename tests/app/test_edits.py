@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,16 @@ from crispmask.app import downloads, edge, scene
 from crispmask.app.edits import EDITS, add_mask, edit
 from crispmask.app.mattes import Matte
 from crispmask.app.photos import Closed, Photos
-from crispmask.app.refiner import Refiner
+from crispmask.app.refiner import Refiner, Source
 from crispmask.app.scene import Photo, Settings
+from crispmask.app.strokes import Paint
 from crispmask.detectors import select
 from crispmask.errors import CrispmaskError, DataError
 from crispmask.instances import Instances, Window
 from crispmask.refinement import default_params, refine_instances
+from crispmask.refinement.gate import Gate
 from crispmask.refinement.sketch import mask_from_box
+from crispmask.refinement.windows import Rect
 
 HEIGHT, WIDTH = 120, 160
 DISC = (np.hypot(*(np.mgrid[:HEIGHT, :WIDTH] - np.array([60, 50])[:, None, None]))) < 30
@@ -207,6 +211,23 @@ def test_what_is_painted_stays(method):
         assert mask[40, 50]
     edit(photo, {"do": "paint", "object": thing.key, "add": True, "strokes": [stroke((50, 60), radius=5)]})
     assert masks(photo)[0][57:63, 47:53].all()  # the later stroke counts
+
+
+def test_paint_frees_the_outline_from_the_gates_reach():
+    """A mask that may move by a pixel only, without paint: what is painted far from it takes its surroundings along."""
+    gate = Gate.constant(-1, 0, near_gain=0.1, near_margin=0.0)
+    params = replace(default_params(), binary_gate=gate, soft_gate=gate, reach=0.02)
+    source = Source(Window(np.roll(SQUARE, 8, 1).astype(np.float32), 0, 0), (108.0, 30.0, 158.0, 90.0))
+    signs = np.zeros((HEIGHT, WIDTH), np.int8)
+    signs[58:62, 103:105] = 1
+    paint = Paint(signs, Rect(0, 0, HEIGHT, WIDTH))
+    (held,), (painted,), (free,) = (
+        Refiner().refine(picture(), [(source, 0.0, marks)], chosen)
+        for marks, chosen in ((None, params), (paint, params), (paint, params.with_overrides({"gated": "none"})))
+    )
+    first = [np.flatnonzero(one.matte.window().mask.any(0))[0] + one.matte.x for one in (held, painted)]
+    assert first == [107, 100]  # the square begins there
+    np.testing.assert_array_equal(painted.matte.alpha, free.matte.alpha)
 
 
 def test_everything_erased_is_refused():

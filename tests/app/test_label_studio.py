@@ -100,7 +100,7 @@ def test_a_smart_tools_region_comes_back_beside_it(client, photo):
 
 def test_a_smart_tool_refines_what_the_gate_would_leave(client, photo):
     blob = np.zeros((512, 512), bool)
-    blob[60:, 100:380] = True
+    blob[80:140, 190:250] = True
     value = {
         **shapes.write("brush", shapes.Instances.from_masks(blob).windows[0], blob.shape, 0),
         "brushlabels": ["Person"],

@@ -45,9 +45,15 @@ def learned(echo) -> Callable[..., LearnedParams]:
     """Makes parameters of the network `echo` whose gates expect the same gain and risk of every mask."""
 
     def make(
-        gain: float = 0.01, risk: float = 0.1, *, margin: float = 0.0, max_risk: float = 1.0, **options
+        gain: float = 0.01,
+        risk: float = 0.1,
+        *,
+        near: dict[str, float] | None = None,
+        margin: float = 0.0,
+        max_risk: float = 1.0,
+        **options,
     ) -> LearnedParams:
-        gate = Gate.constant(gain, risk, margin=margin, max_risk=max_risk)
+        gate = Gate.constant(gain, risk, margin=margin, max_risk=max_risk, **(near or {}))
         return LearnedParams(echo, CRFParams(), gate, gate, **options)
 
     return make

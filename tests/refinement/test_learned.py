@@ -7,15 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 import crispmask
 from crispmask import CRFParams, Instances, explain, load_detector, read_image, refine
 from crispmask.coco import CocoDataset
 from crispmask.errors import ModelError, ParamsError
-from crispmask.refinement import LearnedParams, default_params, read_params
+from crispmask.instances import Window
+from crispmask.refinement import Decision, LearnedParams, default_params, read_params
 from crispmask.refinement.features import FEATURES, instance_features
 from crispmask.refinement.gate import Gate
 from crispmask.refinement.instance import InstanceView
+from crispmask.refinement.solve import solve
+from crispmask.refinement.unary import Unary
+from crispmask.refinement.windows import Rect
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -81,6 +86,53 @@ def test_the_gate_leaves_a_mask_alone_and_says_what_decided(disc, learned, optio
     assert decision.gain == pytest.approx(options.get("gain", 0.01))
     assert decision.risk == pytest.approx(options.get("risk", 0.1))
     assert explain(image, mask, params) == [decision]
+
+
+NEAR = {"near_gain": 0.01, "near_margin": 0.0}
+
+
+@pytest.mark.parametrize("share", [0.02, 0.04])
+@pytest.mark.parametrize("joint", [False, True])
+def test_within_reach_the_outline_moves_so_far_and_no_farther(disc, learned, share, joint):
+    image, soft, truth = disc
+    mask = soft > 0.5
+    params = learned(-0.1, near=NEAR, reach=share, temperature=4.0)
+    refined, (decision,) = refine(image, mask, params, joint=joint, return_decisions=True)
+    assert decision.refined
+    assert decision.reason == "gain expected near the outline"
+    assert decision.gain == pytest.approx(0.01)
+    assert decision.reach == pytest.approx(share * np.sqrt(mask.sum()))
+    moved = np.maximum(distance_transform_edt(mask), distance_transform_edt(~mask))[refined != mask] - 0.5
+    assert 0 < moved.max() <= decision.reach
+    assert iou(refined, truth) > iou(mask, truth)
+    free = refine(image, mask, learned(temperature=4.0))
+    assert iou(refined, mask) > iou(free, mask)
+
+
+def test_what_the_network_calls_impossible_stays_where_it_is_beyond_reach(disc, learned):
+    """The unary of a mask whose network sees its left half alone: the right half is farther away than its rectangle."""
+    image, soft, _ = disc
+    window = Instances.from_masks(soft > 0.5).windows[0]
+    unary = Unary(np.where(window.mask, 2, -2).astype(np.float32), window_rect(window), 50.0, CRFParams())
+    half = Rect(unary.rect.y0, unary.rect.x0, unary.rect.y1, unary.rect.x0 + 25)
+    seen = Unary(np.ascontiguousarray(unary.odds[:, :25]), half, 50.0, CRFParams()).within_reach(window, 2.0)
+    (made,) = solve(image, [seen])
+    full, before = np.zeros(image.shape[:2], bool), np.zeros(image.shape[:2], bool)
+    full[seen.rect.slices] = made.mask
+    before[unary.rect.slices] = window.mask
+    moved = np.maximum(distance_transform_edt(before), distance_transform_edt(~before))[full != before] - 0.5
+    assert moved.max(initial=0) <= 2.0
+
+
+def window_rect(window: Window) -> Rect:
+    return Rect(window.y, window.x, window.y + window.height, window.x + window.width)
+
+
+def test_within_a_reach_of_no_pixel_a_mask_is_left_alone(disc, learned):
+    image, soft, _ = disc
+    refined, (decision,) = refine(image, soft > 0.5, learned(-0.1, near=NEAR, reach=0.005), return_decisions=True)
+    assert decision == Decision(False, -0.1, pytest.approx(0.1), "no gain expected")
+    assert np.array_equal(refined, soft > 0.5)
 
 
 def test_a_box_is_always_refined(disc, learned):

@@ -21,6 +21,7 @@ from crispmask.params import CRFParams  # noqa: E402
 from crispmask.refinement import LearnedParams, crops, default_params, on_device, refine, windows  # noqa: E402
 from crispmask.refinement.answer import POSSIBLE, Answer, bounds  # noqa: E402
 from crispmask.refinement.features import instance_features  # noqa: E402
+from crispmask.refinement.gate import Gate  # noqa: E402
 from crispmask.refinement.instance import InstanceView  # noqa: E402
 from crispmask.refinement.network_on_device import MaskNetworkOnDevice  # noqa: E402
 from crispmask.refinement.on_device import solved  # noqa: E402
@@ -59,6 +60,17 @@ def test_the_same_masks(on_tensors: None, scene: Any, params: Any, joint: bool) 
     assert_close(found, expected)
     assert [r and r.reason for r in same_reasons] == [r and r.reason for r in reasons]
     assert not np.allclose(found, coarse, atol=0.05)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_masks_refined_within_reach(on_tensors: None, scene: Any, joint: bool) -> None:
+    image, coarse = scene
+    gate = Gate.constant(-1, 0, near_gain=0.01, near_margin=0.0)
+    params = replace(default_params(), binary_gate=gate, soft_gate=gate, reach=0.03)
+    masks = coarse[:3] > 0.5
+    expected, found = (refine(image, masks, params, joint=joint, device=device) for device in (None, "cuda"))
+    assert agreement(found, expected) >= 0.999
+    assert 0.8 < agreement(found, masks) < 1
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -162,6 +162,8 @@ def unary_of(
             source.answer = learned.answer(view)
         if isinstance(params, LearnedParams):
             unary, decision = params.judge(view, source.answer)
+            if always and decision.reach is not None:  # paint may move the outline farther
+                return params.unary(view, source.answer), ""
             if unary is not None:
                 return unary, ""
             return (view.unary(params.crf), "") if always else (None, decision.reason)

@@ -98,21 +98,24 @@ def learn(
 
 
 def _table(outcomes: tuple[Outcome, ...]) -> Any:
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="Masks of images that the gate was not learned from (folds), in percent")
+    title = "Masks that the gates were not learned from (folds): percent, and change"
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("masks", no_wrap=True)
-    for heading in ("number", "kept", "IoU", "boundary IoU", "worse"):
+    for heading in ("number", "kept", "near", "IoU", "boundary", "worse"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def change(before: float, after: float) -> str:
-        return f"{100 * before:.1f} → {100 * after:.1f}"
+        return f"{100 * before:.1f} {100 * (after - before):+.1f}"
 
     for o in outcomes:
         table.add_row(
-            o.kind,
+            o.kind.replace("probabilities", "soft"),
             str(o.masks),
             str(o.kept),
+            str(o.near),
             change(o.before[0], o.after[0]),
             change(o.before[1], o.after[1]),
             f"{100 * o.worse:.0f} %",

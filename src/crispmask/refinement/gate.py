@@ -1,9 +1,9 @@
-"""The gate: which masks refinement had better leave alone."""
+"""The gate: which masks refinement had better leave alone, or only move a little."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +12,43 @@ from crispmask.params import check_limits
 from crispmask.refinement.features import FEATURES
 from crispmask.refinement.rules import Rules
 
+_LIMITS = ("margin", "max_risk", "near_margin", "near_max_risk")
+
+OUTPUTS = 4
+"""Numbers that are foreseen of a mask: gain and risk of refinement, then of refinement within reach."""
+
+NEVER = 1.0
+"""A margin that no gain exceeds."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says of a mask.
+
+    Attributes:
+        refined: whether it is refined.
+        near: whether only within reach of its outline.
+        gain, risk: what is expected of that; of refinement without bounds where it is left alone.
+        reason: what decided.
+    """
+
+    refined: bool
+    near: bool
+    gain: float
+    risk: float
+    reason: str
+
 
 @dataclass(frozen=True, eq=False)
 class Gate:
     """What is expected of refinement, and how much is asked for.
 
     Attributes:
-        rules: expected gain and risk of refinement, two outputs, from the numbers of `FEATURES`.
-        margin: a mask is left alone where the expected gain is not above this.
-        max_risk: a mask is left alone where the risk is above this.
+        rules: expected gain and risk of refinement, and of refinement within reach (`reach`), four outputs, from the
+            numbers of `FEATURES`.
+        margin: a mask is refined where the expected gain is above this,
+        max_risk: and the risk not above this.
+        near_margin, near_max_risk: the same for refinement within reach, of masks that are not refined without bounds.
 
     Raises:
         ParamsError: rules of other features or outputs, or a number outside its range.
@@ -29,30 +57,36 @@ class Gate:
     rules: Rules = field(repr=False)
     margin: float = 0.0
     max_risk: float = 1.0
+    near_margin: float = NEVER
+    near_max_risk: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.rules.outputs != 2:
-            raise ParamsError(f"a gate must tell gain and risk, two numbers, not {self.rules.outputs}")
+        if self.rules.outputs != OUTPUTS:
+            raise ParamsError(f"a gate must tell gains and risks, {OUTPUTS} numbers, not {self.rules.outputs}")
         if self.rules.features != FEATURES:
             raise ParamsError("a gate of other features")
-        check_limits(self, {"margin": (-1, 1), "max_risk": (0, 1)})
+        limits = {"margin": (-1, 1), "max_risk": (0, 1), "near_margin": (-1, 1), "near_max_risk": (0, 1)}
+        check_limits(self, limits)
 
     @classmethod
-    def constant(cls, gain: float, risk: float, **limits: float) -> Gate:
+    def constant(
+        cls, gain: float, risk: float, *, near_gain: float = 0.0, near_risk: float = 0.0, **limits: float
+    ) -> Gate:
         """A gate that expects the same of every mask."""
-        return cls(Rules.constant(FEATURES, (gain, risk)), **limits)
+        return cls(Rules.constant(FEATURES, (gain, risk, near_gain, near_risk)), **limits)
 
-    def verdict(self, gain: float, risk: float) -> tuple[bool, str]:
-        """Whether a mask of which this is expected is refined, and what decides."""
-        if risk > self.max_risk:
-            return False, "risk too high"
-        if not gain > self.margin:
-            return False, "no gain expected"
-        return True, "gain expected"
+    def verdict(self, foreseen: Sequence[float]) -> Verdict:
+        """What is done with a mask of which this is foreseen, the outputs of the rules."""
+        gain, risk, near_gain, near_risk = foreseen
+        if gain > self.margin and risk <= self.max_risk:
+            return Verdict(True, False, gain, risk, "gain expected")
+        if near_gain > self.near_margin and near_risk <= self.near_max_risk:
+            return Verdict(True, True, near_gain, near_risk, "gain expected near the outline")
+        return Verdict(False, False, gain, risk, "risk too high" if risk > self.max_risk else "no gain expected")
 
     def to_toml(self, table: str) -> str:
         """A TOML table of that name, and one of its rules."""
-        limits = [f"{name} = {json.dumps(getattr(self, name))}" for name in ("margin", "max_risk")]
+        limits = [f"{name} = {json.dumps(getattr(self, name))}" for name in _LIMITS]
         return "\n".join([f"[{table}]", *limits, "", self.rules.to_toml(f"{table}.rules")])
 
     @classmethod

@@ -22,19 +22,24 @@ from crispmask.refinement.features import instance_features
 from crispmask.refinement.gate import Gate
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.network import MaskNetwork
+from crispmask.refinement.reach import LEAST, reach_of
 from crispmask.refinement.unary import Unary
 from crispmask.structured import read_toml
 
 if TYPE_CHECKING:
     from crispmask.refinement.network_on_device import MaskNetworkOnDevice
 
-FORMAT = "crispmask-learned-3"
+FORMAT = "crispmask-learned-4"
 NETWORK = "network.onnx"
 
 GATED = ("unscored", "all", "none")
 
-_DECISIVE = ("gated", "temperature", "box_passes")
+_DECISIVE = ("gated", "temperature", "box_passes", "reach")
 _GATES = ("binary_gate", "soft_gate")
+
+REACH = 0.0075
+"""One pixel for an object of 67 to 200 pixels. On images held out from training, 0.005 and 0.0075 made masks without a
+score gain 0.3 points more (of IoU and boundary IoU, as the mean of all kinds); binary ones not with 0.01 and 0.015."""
 
 WORSE = 0.01
 """Refinement made a mask worse where its IoU fell by more than this."""
@@ -49,12 +54,14 @@ class Decision:
         gain: by how much refinement is expected to raise the mean of its IoU and boundary IoU, as a fraction.
         risk: the chance that refinement lowers its IoU by more than `WORSE`.
         reason: what decided, in a few words.
+        reach: by how many pixels refinement may move the outline; None: by any number.
     """
 
     refined: bool
     gain: float
     risk: float
     reason: str
+    reach: float | None = None
 
 
 _FROM_BOX = Decision(True, 1.0, 0.0, "made from a box")
@@ -72,6 +79,8 @@ class LearnedParams:
             'all': every mask. 'none': no mask.
         temperature: what the network's log-odds are divided by before the CRF.
         box_passes: how often the network runs on an object of which only the box is known.
+        reach: how far the outline of a mask moves where the gate lets it be refined near its outline alone, as a share
+            of the square root of the mask's area.
         about: how they were learned, for the reader of the file.
 
     Raises:
@@ -86,12 +95,13 @@ class LearnedParams:
     gated: str = "unscored"
     temperature: float = 1.0
     box_passes: int = 3
+    reach: float = REACH
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.gated not in GATED:
             raise ParamsError(f"the gate decides for one of {', '.join(GATED)}, not {self.gated!r}")
-        check_limits(self, {"temperature": (0.01, 100), "box_passes": (1, 10)})
+        check_limits(self, {"temperature": (0.01, 100), "box_passes": (1, 10), "reach": (0, 1)})
 
     @cached_property
     def mask_network(self) -> MaskNetwork:
@@ -133,7 +143,10 @@ class LearnedParams:
             return self.unary(view, answer), _FROM_BOX
         features = instance_features(view, answer)
         (decision,) = self.decisions([view], features[None], [bool(answer.mask.any())])
-        return self.unary(view, answer) if decision.refined else None, decision
+        if not decision.refined:
+            return None, decision
+        unary = self.unary(view, answer)
+        return unary if decision.reach is None else unary.within_reach(view.window, decision.reach), decision
 
     def decisions(
         self, views: Sequence[InstanceView], features: NDArray[np.float32], found: Sequence[bool]
@@ -153,15 +166,18 @@ class LearnedParams:
         return decided
 
     def _decision(self, view: InstanceView, gate: Gate, foreseen: Sequence[float], found: bool) -> Decision:
-        gain, risk = foreseen
+        gain, risk = foreseen[:2]
         if not found:
             return Decision(False, gain, risk, "the network finds no object")
         if self.gated == "none":
             return Decision(True, gain, risk, "the gate is off")
         if self.gated == "unscored" and view.predicted:
             return Decision(True, gain, risk, "predicted by a model")
-        refined, reason = gate.verdict(gain, risk)
-        return Decision(refined, gain, risk, reason)
+        verdict = gate.verdict(foreseen)
+        reach = reach_of(view.window, self.reach) if verdict.near else None
+        if reach is not None and reach < LEAST:
+            return Decision(False, gain, risk, "no gain expected")
+        return Decision(verdict.refined, verdict.gain, verdict.risk, verdict.reason, reach)
 
     def with_overrides(self, values: Mapping[str, Any], source: str = "parameters") -> LearnedParams:
         """The same with some fields of the CRF's setting changed, or with another `gated`."""

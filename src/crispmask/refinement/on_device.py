@@ -26,6 +26,7 @@ from crispmask.refinement.colour import LINEAR, TO_XYZ
 from crispmask.refinement.crops import CORNER, INSIDE
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
+from crispmask.refinement.reach import beyond_reach, covering
 from crispmask.refinement.sampling import Taps, resampled
 from crispmask.refinement.tensor_features import looked_at
 from crispmask.refinement.unary import Unary
@@ -217,7 +218,11 @@ class _Judged:
         margin = params.crf.context_min
         rects = [rect_of(view.crop, rect, view.image_size, margin) for view, rect in zip(views, possible, strict=True)]
         scales = [scale_of(view.crop, mask) for view, mask in zip(views, masks, strict=True)]
-        return cls(views, odds, params.decisions(views, features, found), rects, scales)
+        decisions = params.decisions(views, features, found)
+        for k, decision in enumerate(decisions):
+            if decision.reach is not None:
+                rects[k] = covering(rects[k], views[k].window)
+        return cls(views, odds, decisions, rects, scales)
 
     def parts(self) -> Iterator[list[int]]:
         """Those that are refined, as many at a time as share a lattice."""
@@ -234,7 +239,19 @@ class _Judged:
         starts = np.array(part) * size * size
         back = resampled(self.odds.reshape(-1, 1), starts, lengths, lengths, down, across, windows)[:, 0]
         limit = math.log(params.crf.confidence / (1 - params.crf.confidence))
-        return (back / params.temperature).clamp(-limit, limit)
+        odds = (back / params.temperature).clamp(-limit, limit)
+        known = [self._beyond_reach(k) for k in part]
+        if not any(values.any() for values in known):
+            return odds
+        certain = _on(odds.device, np.concatenate(known))
+        return torch.where(certain != 0, certain, odds)
+
+    def _beyond_reach(self, k: int) -> NDArray[np.float32]:
+        """What is certain over the rectangle of an instance: float32 (h * w,), 0 where nothing is."""
+        reach, rect = self.decisions[k].reach, self.rects[k]
+        if reach is None:
+            return np.zeros(prod(rect.grid), np.float32)
+        return beyond_reach(self.views[k].window, rect, reach).ravel()
 
 
 def _prompts(views: Sequence[InstanceView], taps: tuple[Taps, Taps], cells: Windows) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.image.scaling import resized
+from crispmask.instances import Window
 from crispmask.params import CRFParams
+from crispmask.refinement.reach import beyond_reach, covering
 from crispmask.refinement.windows import Rect
 
 # Standard deviations after which the Gaussian is cut: 1 % of it lies beyond.
@@ -39,6 +41,12 @@ class Unary:
         y, x, (height, width) = self.rect.y0 - rect.y0, self.rect.x0 - rect.x0, self.rect.shape
         full[y : y + height, x : x + width] = resized(self.odds, self.rect.shape)
         return resized(full, rect.grid)
+
+    def within_reach(self, window: Window, reach: float) -> Unary:
+        """The same for a mask whose outline may move by `reach` pixels of the image at most."""
+        rect = covering(self.rect, window)
+        known = beyond_reach(window, rect, reach)
+        return replace(self, odds=np.where(known != 0, known, self.over(rect)), rect=rect)
 
 
 def is_binary(probabilities: NDArray[np.float32]) -> bool:

@@ -11,7 +11,9 @@ from crispmask.coco import CocoDataset
 from crispmask.coco.results import read_results, results_to_instances
 from crispmask.errors import DataError, ParamsError
 from crispmask.instances import Instances
+from crispmask.params import CRFParams
 from crispmask.refinement import default_params, read_params
+from crispmask.refinement.answer import Answer
 from crispmask.refinement.features import FEATURES, instance_features
 from crispmask.refinement.instance import InstanceView
 from crispmask.training.refiner import fit, measure, settings
@@ -92,7 +94,6 @@ def test_without_training_the_network_stays_and_all_images_are_measured(world, t
 
 
 def test_measuring_does_not_depend_on_threads(world):
-    from crispmask.params import CRFParams
     from crispmask.refinement import LearnedParams
     from crispmask.refinement.gate import Gate
     from crispmask.training.refiner.export import export_network
@@ -126,6 +127,21 @@ def test_the_gate_learns_from_the_features_that_it_sees_in_use(world):
         view = InstanceView.of(image, drawn, 0)
         assert np.allclose(found[kind].features, instance_features(view, params.answer(view)))
         assert found[kind].features[FEATURES.index("size")] == pytest.approx(np.log2(drawn.scale(0)), abs=1e-4)
+
+
+def test_within_reach_the_rectangle_is_that_of_the_whole_mask(world):
+    """Of a network that sees the left half of a mask alone: the settings cannot share a lattice."""
+    one = world.objects[0]
+    window = Instances.from_masks(decode([one.rle], one.image.size).astype(bool)).windows[0]
+    view = InstanceView(one.image.read(), window, window.mask_box)
+    odds = np.where(view.prompt > 0.5, 5, -5).astype(np.float32)
+    odds[:, odds.shape[1] // 2 :] = -5
+    crf = CRFParams(context_min=2)
+    free, held = measure._refined(
+        view, Answer(view.crop, view.prompt, odds), [measure.Setting(crf), measure.Setting(crf, reach=0.02)]
+    )
+    assert free.mask.sum() < 0.7 * window.mask.sum()
+    assert held.mask.sum() > 0.9 * window.mask.sum()
 
 
 def test_an_interrupted_run_with_other_settings(world, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,21 +18,29 @@ from crispmask.refinement.rules import DEPTH, Rules
 from crispmask.training.refiner.measure import DETECTOR, Measured
 
 FOLDS = 5
-MARGINS = (-1.0, *(k / 1000 for k in range(-10, 21, 2)), 0.03, 0.05, 1.0)
+MARGINS = (-1.0, *(k / 1000 for k in range(-10, 21, 2)), 0.03, 0.05, 0.07, 0.1, 0.15, 1.0)
 """Gains from which a mask is refined; the first refines all of them, the last none."""
 
-RISKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0)
+RISKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0)
+
+NEAR_MARGINS = (0.0, 0.0005, *(k / 1000 for k in range(1, 11)), 0.015, 1.0)
+NEAR_RISKS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+"""The same of refinement within reach of the outline, which gains less."""
 
 LOST = 0.001
-"""A kind of mask may not lose more mean IoU than this, and what one mask in its place could lose by chance."""
-CHANCE = 0.03
+"""A kind of mask may not lose more mean IoU than this on any set of images, and what one mask could lose by chance:"""
+CHANCES = (0.0, 0.01, 0.02, 0.03)
+"""so much; taken is the least with which masks gain at least `ENOUGH_GAIN` times as much as with the most."""
+ENOUGH_GAIN = 0.9
 MOSTLY = 0.1
 """Share of the masks, averaged over the kinds, that may get worse by more than a point of IoU."""
 
 ENOUGH = 10
-"""Kinds with fewer masks have no say."""
+"""Kinds with fewer masks of a set have no say there."""
 
 TREES, RATE, LEAST_LEAF = 80, 0.08, 12
+
+_KEPT, _FULL, _NEAR = 0, 1, 2  # what is done with a mask: the place of the result among before and after
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Outcome:
         masks: how many.
         before, after, always: IoU and boundary IoU before, after, and if every mask were refined.
         kept: masks that were left alone.
+        near: masks that were refined within reach of their outline alone.
         worse: share of the masks whose IoU fell by more than a point.
     """
 
@@ -52,6 +62,7 @@ class Outcome:
     after: tuple[float, float]
     always: tuple[float, float]
     kept: int
+    near: int
     worse: float
 
 
@@ -67,19 +78,20 @@ class Gates:
 def learn_gates(
     masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0, most_risk: float = 1.0
 ) -> Gates:
-    """Fit gain and risk, and choose margin and limit on images that those of a fold have not seen.
+    """Fit gains and risks, and choose margins and limits on images that those of a fold have not seen.
 
     Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`) and makes few
     masks worse (`MOSTLY`).
 
     Args:
-        masks: measured with one setting. A detector's have a score in use, which opens the gate (`LearnedParams`).
+        masks: measured with one setting, then with it within reach. A detector's have a score in use, which opens the
+            gate (`LearnedParams`).
         seed: of the folds.
-        least_margin, most_risk: bounds of margin and limit.
+        least_margin, most_risk: bounds of margins and limits.
     """
     binary = FEATURES.index("binary")
     found = [m for m in masks if m.kind == DETECTOR]
-    outcomes = _outcomes(found, np.ones(len(found), np.bool_))
+    outcomes = _outcomes(found, np.full(len(found), _FULL))
     made = []
     for soft in (False, True):
         own = [m for m in masks if m.kind != DETECTOR and bool(m.features[binary]) != soft]
@@ -91,8 +103,8 @@ def learn_gates(
 
 def _learned(masks: Sequence[Measured], seed: int, least_margin: float, most_risk: float) -> tuple[Gate, list[Outcome]]:
     features = np.array([m.features for m in masks], np.float32)
-    change = np.array([np.subtract(m.after[0], m.before) for m in masks])
-    targets = np.stack([change.mean(1), change[:, 0] < -WORSE], 1).astype(np.float64)
+    change = np.array([np.subtract(m.after, m.before) for m in masks])  # of each mask and way, in both measures
+    targets = np.stack([change.mean(2), change[..., 0] < -WORSE], 2).reshape(len(masks), -1).astype(np.float64)
     kinds, images = np.array([m.kind for m in masks]), np.array([m.image for m in masks])
 
     def rules(of: NDArray[np.bool_]) -> Rules:
@@ -102,17 +114,69 @@ def _learned(masks: Sequence[Measured], seed: int, least_margin: float, most_ris
     folds = np.empty(len(masks), np.int64)
     for k, image in enumerate(order):
         folds[images == image] = k % FOLDS
-    expected = np.zeros_like(targets)
+    foreseen = np.zeros_like(targets)
     for k in np.unique(folds):
         if (folds != k).any():
-            expected[folds == k] = rules(folds != k).predict(features[folds == k])
-    tried = []
-    for margin in sorted({max(margin, least_margin) for margin in MARGINS}):
-        for limit in sorted({min(limit, most_risk) for limit in RISKS}):
-            refined = (expected[:, 0] > margin) & (expected[:, 1] <= limit)
-            tried.append((margin, limit, _outcomes(masks, refined)))
-    margin, limit, outcomes = max((entry for entry in tried if _safe(entry[2])), key=lambda entry: _gain(entry[2]))
-    return Gate(rules(np.ones(len(masks), np.bool_)).rounded(), margin, limit), outcomes
+            foreseen[folds == k] = rules(folds != k).predict(features[folds == k])
+    limits = [
+        sorted({max(margin, least_margin) for margin in MARGINS}),
+        sorted({min(risk, most_risk) for risk in RISKS}),
+        sorted({max(margin, least_margin) for margin in NEAR_MARGINS}),
+        sorted({min(risk, most_risk) for risk in NEAR_RISKS}),
+    ]
+    found = [_chosen(masks, change, foreseen, limits, chance) for chance in CHANCES]
+    enough = ENOUGH_GAIN * found[-1].gain
+    choice = next(choice for choice in found if choice.gain >= enough)
+    return Gate(rules(np.ones(len(masks), np.bool_)).rounded(), *choice.limits), _outcomes(masks, choice.ways)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Margin and limit of the risk, the same within reach, what is then done with each mask (`_FULL`), and the gain."""
+
+    limits: tuple[float, ...]
+    ways: NDArray[np.int64]
+    gain: float
+
+
+def _chosen(
+    masks: Sequence[Measured],
+    change: NDArray[np.float64],
+    foreseen: NDArray[np.float64],
+    limits: Sequence[Sequence[float]],
+    chance: float,
+) -> _Choice:
+    """Margins and limits, one of each of four lists, with which masks gain most.
+
+    Args:
+        masks: N masks.
+        change: (N, 2, 2), what both ways of refinement, in full and within reach, do to IoU and boundary IoU.
+        foreseen: (N, 4), gain and risk of the one, gain and risk of the other.
+        limits: margins, limits of the risk, and the same within reach; the last margins refine nothing.
+        chance: IoU that one mask of a kind may lose besides.
+    """
+    kinds = _shares([m.kind for m in masks])
+    sets = _shares([(m.kind, m.source) for m in masks], ENOUGH)
+    lowest = -(LOST + chance * sets.max(1, initial=0.0))  # a share is one over the number
+    best = _Choice((), np.zeros(len(masks), np.int64), -np.inf)
+    for margin, limit in itertools.product(*limits[:2]):
+        full = (foreseen[:, 0] > margin) & (foreseen[:, 1] <= limit)
+        for near_margin, near_limit in itertools.product(*limits[2:]):
+            near = ~full & (foreseen[:, 2] > near_margin) & (foreseen[:, 3] <= near_limit)
+            changed = np.where(full[:, None], change[:, 0], np.where(near[:, None], change[:, 1], 0.0))
+            gain = float((kinds @ changed).mean())
+            lost, worse = sets @ changed[:, 0] < lowest, kinds @ (changed[:, 0] < -WORSE)
+            if gain > best.gain and not lost.any() and worse.mean() <= MOSTLY:
+                ways = np.where(full, _FULL, np.where(near, _NEAR, _KEPT))
+                best = _Choice((margin, limit, near_margin, near_limit), ways, gain)
+    return best
+
+
+def _shares(names: Sequence[Any], least: int = 1) -> NDArray[np.float64]:
+    """A row for each name that occurs often enough: (G, N), one over their number where it occurs."""
+    counts = Counter(names)
+    rows = [[(name == own) / counts[own] for name in names] for own in sorted(counts) if counts[own] >= least]
+    return np.array(rows, np.float64).reshape(-1, len(names))
 
 
 def fit_rules(features: NDArray[np.float32], targets: NDArray[np.float64], weights: NDArray[np.float64]) -> Rules:
@@ -184,26 +248,17 @@ def _balanced(kinds: Sequence[str]) -> NDArray[np.float64]:
     return np.array([min(4.0, even / counts[kind]) for kind in kinds])
 
 
-def _outcomes(masks: Sequence[Measured], refined: NDArray[np.bool_]) -> list[Outcome]:
+def _outcomes(masks: Sequence[Measured], ways: NDArray[np.int64]) -> list[Outcome]:
+    """What became of each kind of mask, each mask being refined in its way."""
     made = []
-    before, after = (np.array(side) for side in ([m.before for m in masks], [m.after[0] for m in masks]))
-    result = np.where(refined[:, None], after, before)
+    sides = np.array([(m.before, *m.after) for m in masks])
     kinds = np.array([m.kind for m in masks])
     for kind in sorted(set(kinds.tolist())):
         own = kinds == kind
-        means = [(float(side[own, 0].mean()), float(side[own, 1].mean())) for side in (before, result, after)]
-        worse = float((result[own, 0] < before[own, 0] - WORSE).mean())
-        made.append(Outcome(kind, int(own.sum()), means[0], means[1], means[2], int((~refined[own]).sum()), worse))
+        before, always = sides[own, _KEPT], sides[own, _FULL]
+        after = np.take_along_axis(sides[own], ways[own, None, None], axis=1)[:, 0]
+        means = [(float(side[:, 0].mean()), float(side[:, 1].mean())) for side in (before, after, always)]
+        worse = float((after[:, 0] < before[:, 0] - WORSE).mean())
+        kept, near = (int((ways[own] == way).sum()) for way in (_KEPT, _NEAR))
+        made.append(Outcome(kind, int(own.sum()), means[0], means[1], means[2], kept, near, worse))
     return made
-
-
-def _safe(outcomes: Sequence[Outcome]) -> bool:
-    """Whether no kind of mask loses, and few masks get worse."""
-    if np.mean([o.worse for o in outcomes]) > MOSTLY:
-        return False
-    return all(o.after[0] - o.before[0] >= -(LOST + CHANCE / o.masks) for o in outcomes if o.masks >= ENOUGH)
-
-
-def _gain(outcomes: Sequence[Outcome]) -> float:
-    """Of IoU and boundary IoU, averaged over the kinds."""
-    return float(np.mean([np.subtract(o.after, o.before).mean() for o in outcomes]))

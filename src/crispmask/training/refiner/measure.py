@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ from crispmask.refinement.crops import Crop
 from crispmask.refinement.features import instance_features
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.prompts import from_boxes
+from crispmask.refinement.reach import LEAST, reach_of
 from crispmask.refinement.solve import Lattices, solve
+from crispmask.refinement.windows import Rect
 from crispmask.structured import parse_json
 from crispmask.training.refiner.errors import KINDS
 from crispmask.training.refiner.objects import AnnotatedObject, SourceImage, chances, decode
@@ -39,18 +42,23 @@ PROBABILITIES = "probabilities"
 LEAST_SIDE = 24
 """Square root of the area of a box, pixels: on smaller objects a grid is finer than the pixels."""
 
-_ALWAYS = ("mask head", "prototypes")
-_IN_TURN = (("wandering outline", "polygon", "GrabCut"), ("14 x 14 grid", "28 x 28 grid"))
 _DETECTIONS = 2  # of an object, the surest
 _CELLS = (256, 384)  # of the crop on which errors are made: the smallest that does not shrink it, or the largest
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The CRF behind the network, and what the network's log-odds are divided by before it."""
+    """The CRF behind the network, and how the network's log-odds become its unary.
+
+    Attributes:
+        crf: of the CRF.
+        temperature: what the log-odds are divided by.
+        reach: how far the outline may move, as in `LearnedParams`; None: by any number of pixels.
+    """
 
     crf: CRFParams
     temperature: float = 1.0
+    reach: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Measured:
     Attributes:
         kind: what made it.
         image: number of its image.
+        source: number of the set that the image is of.
         features: what the gate sees of it.
         before: its IoU and boundary IoU with the annotated object.
         after: the same of each setting's result.
@@ -67,6 +76,7 @@ class Measured:
 
     kind: str
     image: int
+    source: int
     features: tuple[float, ...]
     before: tuple[float, float]
     after: tuple[tuple[float, float], ...]
@@ -142,7 +152,7 @@ def masks_after(params: LearnedParams, settings: Sequence[Setting]) -> Work:
                 before = _overlaps(window, one)
                 after = tuple(_overlaps(w, one) if w else before for w in _refined(view, answer, settings))
                 features = tuple(instance_features(view, answer).tolist())
-                made.append(Measured(kind, one.image.number, features, before, after))
+                made.append(Measured(kind, one.image.number, one.image.source, features, before, after))
         return made
 
     return work
@@ -160,7 +170,7 @@ def boxes_after(params: LearnedParams, setting: Setting, passes: Sequence[int]) 
             answer = replace(params, box_passes=count).answer(view)
             (window,) = _refined(view, answer, [setting])
             after.append(_overlaps(window, one) if window else before)
-        return [Measured(BOX, one.image.number, (), before, tuple(after))]
+        return [Measured(BOX, one.image.number, one.image.source, (), before, tuple(after))]
 
     return work
 
@@ -176,8 +186,7 @@ def _masks(image: NDArray[np.uint8], one: AnnotatedObject, rng: np.random.Genera
         return crop.mask(Window(mask.astype(np.float32), 0, 0), one.image.size)
 
     truth, others, rgb = view(exact), view(decode(one.others, one.image.size)), crop.image(image)
-    for kind in (*_ALWAYS, *(group[int(rng.integers(len(group)))] for group in _IN_TURN)):
-        make, binary = KINDS[kind]
+    for kind, (make, binary) in KINDS.items():
         prompt = np.clip(make(truth, others, rgb, rng), 0, 1).astype(np.float32)
         full = np.clip(crop.back(prompt, rect, rect.shape), 0, 1)
         if rng.random() < binary:
@@ -197,11 +206,17 @@ def _refined(view: InstanceView, answer: Answer, settings: Sequence[Setting]) ->
     """The result of each setting; None where nothing is left of the object."""
     if not answer.mask.any():
         return [None] * len(settings)
-    lattices: dict[int, Lattices] = defaultdict(dict)  # by the margin, on which the rectangle depends
-    made = []
+    lattices: dict[Rect, Lattices] = defaultdict(dict)
+    made: list[Window | None] = []
     for setting in settings:
         unary = answer.unary(view.image_size, setting.crf, setting.temperature)
-        made += solve(view.image, [unary], lattices=lattices[setting.crf.context_min])
+        if setting.reach is not None:
+            reach = reach_of(view.window, setting.reach)
+            if reach < LEAST:
+                made.append(view.window)
+                continue
+            unary = unary.within_reach(view.window, reach)
+        made += solve(view.image, [unary], lattices=lattices[unary.rect])
     return made
 
 
@@ -229,10 +244,13 @@ def _read(journal: Path) -> dict[int, list[Measured]]:
     for k, line in enumerate(lines, start=1):
         try:
             entry = parse_json(line, journal)
-            known[int(entry["image"])] = [
-                Measured(m["kind"], m["image"], tuple(m["features"]), tuple(m["before"]), tuple(map(tuple, m["after"])))
-                for m in entry["masks"]
-            ]
+            known[int(entry["image"])] = [_measured(**mask) for mask in entry["masks"]]
         except (ValueError, LookupError, TypeError, OverflowError):
             raise DataError(f"{journal} is damaged in line {k}: remove it, and the images are measured anew") from None
     return known
+
+
+def _measured(*, features: Sequence[float], before: Sequence[float], after: Any, **rest: Any) -> Measured:
+    """What a line of the journal says of a mask."""
+    first, second = before
+    return Measured(features=tuple(features), before=(first, second), after=tuple((a, b) for a, b in after), **rest)

@@ -121,7 +121,7 @@ def learn(
     best = tried[0].setting
     masks = measure(
         measured,
-        masks_after(params, [best]),
+        masks_after(params, [best, replace(best, reach=params.reach)]),
         config.seed,
         journal=work / "masks.jsonl",
         threads=threads,
