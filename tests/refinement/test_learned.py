@@ -109,7 +109,7 @@ def test_within_reach_the_outline_moves_so_far_and_no_farther(disc, learned, sha
     assert iou(refined, mask) > iou(free, mask)
 
 
-def test_what_the_network_calls_impossible_stays_where_it_is_beyond_reach(disc, learned):
+def test_what_the_network_calls_impossible_stays_where_it_is_beyond_reach(disc):
     """The unary of a mask whose network sees its left half alone: the right half is farther away than its rectangle."""
     image, soft, _ = disc
     window = Instances.from_masks(soft > 0.5).windows[0]

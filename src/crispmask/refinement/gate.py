@@ -12,7 +12,8 @@ from crispmask.params import check_limits
 from crispmask.refinement.features import FEATURES
 from crispmask.refinement.rules import Rules
 
-_LIMITS = ("margin", "max_risk", "near_margin", "near_max_risk")
+# Lowest and highest value of each number.
+_LIMITS = {"margin": (-1, 1), "max_risk": (0, 1), "near_margin": (-1, 1), "near_max_risk": (0, 1)}
 
 OUTPUTS = 4
 """Numbers that are foreseen of a mask: gain and risk of refinement, then of refinement within reach."""
@@ -65,8 +66,7 @@ class Gate:
             raise ParamsError(f"a gate must tell gains and risks, {OUTPUTS} numbers, not {self.rules.outputs}")
         if self.rules.features != FEATURES:
             raise ParamsError("a gate of other features")
-        limits = {"margin": (-1, 1), "max_risk": (0, 1), "near_margin": (-1, 1), "near_max_risk": (0, 1)}
-        check_limits(self, limits)
+        check_limits(self, _LIMITS)
 
     @classmethod
     def constant(

@@ -240,10 +240,9 @@ class _Judged:
         back = resampled(self.odds.reshape(-1, 1), starts, lengths, lengths, down, across, windows)[:, 0]
         limit = math.log(params.crf.confidence / (1 - params.crf.confidence))
         odds = (back / params.temperature).clamp(-limit, limit)
-        known = [self._beyond_reach(k) for k in part]
-        if not any(values.any() for values in known):
+        if all(self.decisions[k].reach is None for k in part):
             return odds
-        certain = _on(odds.device, np.concatenate(known))
+        certain = _on(odds.device, np.concatenate([self._beyond_reach(k) for k in part]))
         return torch.where(certain != 0, certain, odds)
 
     def _beyond_reach(self, k: int) -> NDArray[np.float32]:
