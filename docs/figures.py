@@ -145,7 +145,7 @@ def steps(image: np.ndarray, before: Instances) -> None:
     params = default_params()
     view = InstanceView.of(image, before[0], 0)
     answer = params.answer(view)
-    unary = answer.unary(view.image_size, params.crf, params.temperature)
+    unary = params.unary(view, answer)
     (window,) = solve(image, [unary])
     assert window is not None
     after = before[:1].with_windows([window])

@@ -50,10 +50,10 @@ def learned(echo) -> Callable[..., LearnedParams]:
         *,
         near: dict[str, float] | None = None,
         margin: float = 0.0,
-        max_risk: float = 1.0,
+        risk_cost: float = 0.0,
         **options,
     ) -> LearnedParams:
-        gate = Gate.constant(gain, risk, margin=margin, max_risk=max_risk, **(near or {}))
+        gate = Gate.constant(gain, risk, margin=margin, risk_cost=risk_cost, **(near or {}))
         return LearnedParams(echo, CRFParams(), gate, gate, **options)
 
     return make

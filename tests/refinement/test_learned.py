@@ -35,6 +35,15 @@ def test_the_crf_pulls_the_networks_mask_onto_the_edge(disc, learned):
     assert iou(refined, truth) > 0.95 > iou(soft > 0.5, truth)
 
 
+def test_what_somebody_drew_roughly_around_a_person_is_refined(astronaut):
+    y, x = np.mgrid[:512, :512]
+    ellipse = ((x - 205) / 185) ** 2 + ((y - 320) / 280) ** 2 < 1
+    refined, (decision,) = refine(astronaut, ellipse, return_decisions=True)
+    person = refine(astronaut, boxes=[20, 3, 400, 510]).mask(0)
+    assert decision.reason == "gain expected"
+    assert iou(refined, person) > 0.9 > 0.7 > iou(ellipse, person)
+
+
 def test_masks_with_probabilities_have_a_gate_of_their_own(disc, learned):
     image, soft, _ = disc
     opened, closed = Gate.constant(0.3, 0.1), Gate.constant(-0.3, 0.1)
@@ -73,7 +82,7 @@ def test_the_gate_has_no_say_over_masks_with_a_score(disc, learned):
     [
         ({"gain": 0.0}, "no gain expected"),
         ({"gain": 0.02, "margin": 0.02}, "no gain expected"),
-        ({"risk": 0.5, "max_risk": 0.4}, "risk too high"),
+        ({"risk": 0.5, "risk_cost": 0.1}, "risk too high"),
     ],
 )
 def test_the_gate_leaves_a_mask_alone_and_says_what_decided(disc, learned, options, reason):

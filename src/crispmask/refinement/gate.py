@@ -13,7 +13,7 @@ from crispmask.refinement.features import FEATURES
 from crispmask.refinement.rules import Rules
 
 # Lowest and highest value of each number.
-_LIMITS = {"margin": (-1, 1), "max_risk": (0, 1), "near_margin": (-1, 1), "near_max_risk": (0, 1)}
+_LIMITS = {"margin": (-1, 1), "risk_cost": (0, 10), "near_margin": (-1, 1), "near_risk_cost": (0, 10)}
 
 OUTPUTS = 4
 """Numbers that are foreseen of a mask: gain and risk of refinement, then of refinement within reach."""
@@ -47,9 +47,9 @@ class Gate:
     Attributes:
         rules: expected gain and risk of refinement, and of refinement within reach (`reach`), four outputs, from the
             numbers of `FEATURES`.
-        margin: a mask is refined where the expected gain is above this,
-        max_risk: and the risk not above this.
-        near_margin, near_max_risk: the same for refinement within reach, of masks that are not refined without bounds.
+        margin: a mask is refined where the expected gain, less what the risk costs, is above this.
+        risk_cost: what the certainty of a loss costs, in gain.
+        near_margin, near_risk_cost: the same for refinement within reach, of masks that are not refined without bounds.
 
     Raises:
         ParamsError: rules of other features or outputs, or a number outside its range.
@@ -57,9 +57,9 @@ class Gate:
 
     rules: Rules = field(repr=False)
     margin: float = 0.0
-    max_risk: float = 1.0
+    risk_cost: float = 0.0
     near_margin: float = NEVER
-    near_max_risk: float = 1.0
+    near_risk_cost: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rules.outputs != OUTPUTS:
@@ -78,11 +78,11 @@ class Gate:
     def verdict(self, foreseen: Sequence[float]) -> Verdict:
         """What is done with a mask of which this is foreseen, the outputs of the rules."""
         gain, risk, near_gain, near_risk = foreseen
-        if gain > self.margin and risk <= self.max_risk:
+        if gain - self.risk_cost * risk > self.margin:
             return Verdict(True, False, gain, risk, "gain expected")
-        if near_gain > self.near_margin and near_risk <= self.near_max_risk:
+        if near_gain - self.near_risk_cost * near_risk > self.near_margin:
             return Verdict(True, True, near_gain, near_risk, "gain expected near the outline")
-        return Verdict(False, False, gain, risk, "risk too high" if risk > self.max_risk else "no gain expected")
+        return Verdict(False, False, gain, risk, "risk too high" if gain > self.margin else "no gain expected")
 
     def to_toml(self, table: str) -> str:
         """A TOML table of that name, and one of its rules."""

@@ -29,7 +29,7 @@ from crispmask.structured import read_toml
 if TYPE_CHECKING:
     from crispmask.refinement.network_on_device import MaskNetworkOnDevice
 
-FORMAT = "crispmask-learned-4"
+FORMAT = "crispmask-learned-5"
 NETWORK = "network.onnx"
 
 GATED = ("unscored", "all", "none")

@@ -19,7 +19,6 @@ _LIMITS = {
     "held_out": (0.01, 0.9),
     "measured": (10, 10**6),
     "least_margin": (-1, 1),
-    "most_risk": (0, 1),
     "seed": (0, 2**31),
 }
 
@@ -40,9 +39,8 @@ class LearnConfig:
         detected: share of the prompts that are masks of a detector, for objects that one found.
         held_out: share of the images on which nothing is trained, to learn the CRF's setting and the gate on.
         measured: annotated objects that these are learned from, at most.
-        least_margin: gain that the gate asks for at least. On images that the network was trained on its answers are
-            better than on new ones, and the gate that is learned there would be too bold.
-        most_risk: risk that the gate takes at most.
+        least_margin: gain, less what the risk costs, that the gate asks for at least. On images that the network was
+            trained on its answers are better than on new ones, and the gate that is learned there would be too bold.
         precision: of the exported network: 'float16' or 'int8'.
         seed: of everything that is drawn.
 
@@ -58,9 +56,8 @@ class LearnConfig:
     learning_rate: float = 5e-5
     detected: float = 0.4
     held_out: float = 0.15
-    measured: int = 240
+    measured: int = 160
     least_margin: float = -1.0
-    most_risk: float = 1.0
     precision: str = "float16"
     seed: int = 0
 

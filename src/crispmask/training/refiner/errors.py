@@ -82,9 +82,9 @@ def grid(mask: Mask, cells: int) -> Mask:
     return _pasted(_shares(mask, cells, box), box, len(mask))
 
 
-def polygon(mask: Mask, rng: Random) -> Mask:
-    """Outlines of few corners, each off by up to 1 to 5.5 % of the object's size."""
-    tolerance = rng.uniform(0.01, 0.055) * _scale(mask)
+def polygon(mask: Mask, rng: Random, least: float = 0.01, most: float = 0.055) -> Mask:
+    """Outlines of few corners, each off by up to 1 to 5.5 % of the object's size, or other shares of it."""
+    tolerance = rng.uniform(least, most) * _scale(mask)
     outlines, _ = cv2.findContours((mask > 0.5).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     corners = [cv2.approxPolyDP(outline, tolerance, closed=True) for outline in outlines]
     drawn = np.zeros(mask.shape, np.uint8)
@@ -106,6 +106,21 @@ def grabcut(mask: Mask, rgb: NDArray[np.uint8], rng: Random) -> Mask:
     bgr = np.ascontiguousarray(rgb[..., ::-1])
     cv2.grabCut(bgr, labels, None, *models, 1, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float32)
+
+
+def drawn(mask: Mask, rng: Random) -> Mask:
+    """What somebody draws around an object in a few seconds: an ellipse, a rectangle, very few corners, or a hull."""
+    shape = rng.integers(4)
+    if shape < 2:
+        in_box = ellipse(_jittered(bounds(mask), 0.04, rng), len(mask))
+        return (in_box > (0.5 if shape else 0)).astype(np.float32)
+    if shape == 2:
+        return polygon(mask, rng, 0.055, 0.13)
+    inside = (mask > 0.5).astype(np.uint8)
+    points = cv2.findNonZero(inside)
+    if points is not None:
+        cv2.fillConvexPoly(inside, cv2.convexHull(points), 1)
+    return inside.astype(np.float32)
 
 
 def bite(prompt: Mask, mask: Mask, others: Mask, rng: Random) -> Mask:
@@ -195,16 +210,17 @@ def draw_patch_prompt(mask: Mask, rng: Random) -> Mask:
 
 Maker = Callable[[Mask, Mask, NDArray[np.uint8], Random], Mask]
 
-KINDS: dict[str, tuple[Maker, float]] = {
-    "mask head": (lambda mask, others, rgb, rng: bite(mask_head(mask, rng), mask, others, rng), 0.6),
-    "prototypes": (lambda mask, others, rgb, rng: bite(prototypes(mask, rng), mask, others, rng), 0.6),
-    "wandering outline": (lambda mask, others, rgb, rng: wandering(mask, rng), 0.6),
-    "polygon": (lambda mask, others, rgb, rng: polygon(mask, rng), 1.0),
-    "GrabCut": (lambda mask, others, rgb, rng: grabcut(mask, rgb, rng), 1.0),
-    "14 x 14 grid": (lambda mask, others, rgb, rng: grid(mask, 14), 0.5),
-    "28 x 28 grid": (lambda mask, others, rgb, rng: grid(mask, 28), 0.5),
+KINDS: dict[str, tuple[Maker, bool]] = {
+    "mask head": (lambda mask, others, rgb, rng: bite(mask_head(mask, rng), mask, others, rng), True),
+    "prototypes": (lambda mask, others, rgb, rng: bite(prototypes(mask, rng), mask, others, rng), True),
+    "wandering outline": (lambda mask, others, rgb, rng: wandering(mask, rng), True),
+    "polygon": (lambda mask, others, rgb, rng: polygon(mask, rng), False),
+    "drawn roughly": (lambda mask, others, rgb, rng: drawn(mask, rng), False),
+    "GrabCut": (lambda mask, others, rgb, rng: grabcut(mask, rgb, rng), False),
+    "14 x 14 grid": (lambda mask, others, rgb, rng: grid(mask, 14), True),
+    "28 x 28 grid": (lambda mask, others, rgb, rng: grid(mask, 28), True),
 }
-"""Kinds of coarse masks on which a network is measured, and the share of each that has no probabilities."""
+"""Kinds of coarse masks on which a network is measured, and whether they may have probabilities."""
 
 
 def _kind(rng: Random) -> str:

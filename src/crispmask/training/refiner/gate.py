@@ -12,33 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.refinement.features import FEATURES
-from crispmask.refinement.gate import Gate
+from crispmask.refinement.gate import NEVER, Gate
 from crispmask.refinement.learned import WORSE
 from crispmask.refinement.rules import DEPTH, Rules
-from crispmask.training.refiner.measure import DETECTOR, Measured
+from crispmask.training.refiner.measure import ANNOTATION, DETECTOR, Measured
 
 FOLDS = 5
-MARGINS = (-1.0, *(k / 1000 for k in range(-10, 21, 2)), 0.03, 0.05, 0.07, 0.1, 0.15, 1.0)
-"""Gains from which a mask is refined; the first refines all of them, the last none."""
+MARGINS = (-0.05, -0.02, -0.01, 0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, NEVER)
+RISK_COSTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0)
+"""What may be asked of the gain, and what the risk may cost. The last margin refines nothing."""
 
-RISKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0)
-
-NEAR_MARGINS = (0.0, 0.0005, *(k / 1000 for k in range(1, 11)), 0.015, 1.0)
-NEAR_RISKS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+NEAR_MARGINS = (0.0, 0.001, 0.002, 0.004, 0.006, 0.01, 0.015, NEVER)
+NEAR_RISK_COSTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 """The same of refinement within reach of the outline, which gains less."""
 
-LOST = 0.001
-"""A kind of mask may not lose more mean IoU than this on any set of images, and what one mask could lose by chance:"""
+LOST, LOST_EXACT = 0.001, 0.003
+"""Mean IoU that a kind of mask may lose on a set of images, and that the annotations themselves may lose there,"""
 CHANCES = (0.0, 0.01, 0.02, 0.03)
-"""so much; taken is the least with which masks gain at least `ENOUGH_GAIN` times as much as with the most."""
-ENOUGH_GAIN = 0.9
+"""besides what one mask could lose by chance. Of these the least is taken with which masks gain at least `ENOUGH_GAIN`
+times as much as with the most."""
+ENOUGH_GAIN = 0.95
 MOSTLY = 0.1
 """Share of the masks, averaged over the kinds, that may get worse by more than a point of IoU."""
 
 ENOUGH = 10
 """Kinds with fewer masks of a set have no say there."""
 
-TREES, RATE, LEAST_LEAF = 80, 0.08, 12
+TREES, RATE, LEAST_LEAF = 80, 0.08, 40
 
 _KEPT, _FULL, _NEAR = 0, 1, 2  # what is done with a mask: the place of the result among before and after
 
@@ -75,10 +75,8 @@ class Gates:
     outcomes: tuple[Outcome, ...]
 
 
-def learn_gates(
-    masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0, most_risk: float = 1.0
-) -> Gates:
-    """Fit gains and risks, and choose margins and limits on images that those of a fold have not seen.
+def learn_gates(masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0) -> Gates:
+    """Fit gains and risks, and choose margins and costs on images that those of a fold have not seen.
 
     Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`) and makes few
     masks worse (`MOSTLY`).
@@ -87,7 +85,7 @@ def learn_gates(
         masks: measured with one setting, then with it within reach. A detector's have a score in use, which opens the
             gate (`LearnedParams`).
         seed: of the folds.
-        least_margin, most_risk: bounds of margins and limits.
+        least_margin: no margin may be below this.
     """
     binary = FEATURES.index("binary")
     found = [m for m in masks if m.kind == DETECTOR]
@@ -95,13 +93,13 @@ def learn_gates(
     made = []
     for soft in (False, True):
         own = [m for m in masks if m.kind != DETECTOR and bool(m.features[binary]) != soft]
-        gate, done = _learned(own, seed, least_margin, most_risk) if own else (Gate.constant(0, 0), [])
+        gate, done = _learned(own, seed, least_margin) if own else (Gate.constant(0, 0), [])
         made.append(gate)
         outcomes += done
     return Gates(made[0], made[1], tuple(sorted(outcomes, key=lambda outcome: outcome.kind)))
 
 
-def _learned(masks: Sequence[Measured], seed: int, least_margin: float, most_risk: float) -> tuple[Gate, list[Outcome]]:
+def _learned(masks: Sequence[Measured], seed: int, least_margin: float) -> tuple[Gate, list[Outcome]]:
     features = np.array([m.features for m in masks], np.float32)
     change = np.array([np.subtract(m.after, m.before) for m in masks])  # of each mask and way, in both measures
     targets = np.stack([change.mean(2), change[..., 0] < -WORSE], 2).reshape(len(masks), -1).astype(np.float64)
@@ -118,12 +116,10 @@ def _learned(masks: Sequence[Measured], seed: int, least_margin: float, most_ris
     for k in np.unique(folds):
         if (folds != k).any():
             foreseen[folds == k] = rules(folds != k).predict(features[folds == k])
-    limits = [
-        sorted({max(margin, least_margin) for margin in MARGINS}),
-        sorted({min(risk, most_risk) for risk in RISKS}),
-        sorted({max(margin, least_margin) for margin in NEAR_MARGINS}),
-        sorted({min(risk, most_risk) for risk in NEAR_RISKS}),
-    ]
+    margins, near_margins = (
+        sorted({max(margin, least_margin) for margin in tried}) for tried in (MARGINS, NEAR_MARGINS)
+    )
+    limits = margins, RISK_COSTS, near_margins, NEAR_RISK_COSTS
     found = [_chosen(masks, change, foreseen, limits, chance) for chance in CHANCES]
     enough = ENOUGH_GAIN * found[-1].gain
     choice = next(choice for choice in found if choice.gain >= enough)
@@ -132,7 +128,7 @@ def _learned(masks: Sequence[Measured], seed: int, least_margin: float, most_ris
 
 @dataclass(frozen=True)
 class _Choice:
-    """Margin and limit of the risk, the same within reach, what is then done with each mask (`_FULL`), and the gain."""
+    """Margin and cost of the risk, the same within reach, what is then done with each mask (`_FULL`), and the gain."""
 
     limits: tuple[float, ...]
     ways: NDArray[np.int64]
@@ -146,29 +142,30 @@ def _chosen(
     limits: Sequence[Sequence[float]],
     chance: float,
 ) -> _Choice:
-    """Margins and limits, one of each of four lists, with which masks gain most.
+    """Margins and costs, one of each of four lists, with which masks gain most.
 
     Args:
         masks: N masks.
         change: (N, 2, 2), what both ways of refinement, in full and within reach, do to IoU and boundary IoU.
         foreseen: (N, 4), gain and risk of the one, gain and risk of the other.
-        limits: margins, limits of the risk, and the same within reach; the last margins refine nothing.
+        limits: margins, costs of the risk, and the same within reach; the last margins refine nothing.
         chance: IoU that one mask of a kind may lose besides.
     """
     kinds = _shares([m.kind for m in masks])
     sets = _shares([(m.kind, m.source) for m in masks], ENOUGH)
-    lowest = -(LOST + chance * sets.max(1, initial=0.0))  # a share is one over the number
+    exact = sets @ np.array([float(m.kind == ANNOTATION) for m in masks]) > 0
+    lowest = -(np.where(exact, LOST_EXACT, LOST) + chance * sets.max(1, initial=0.0))  # a share is one over the number
     best = _Choice((), np.zeros(len(masks), np.int64), -np.inf)
-    for margin, limit in itertools.product(*limits[:2]):
-        full = (foreseen[:, 0] > margin) & (foreseen[:, 1] <= limit)
-        for near_margin, near_limit in itertools.product(*limits[2:]):
-            near = ~full & (foreseen[:, 2] > near_margin) & (foreseen[:, 3] <= near_limit)
+    for margin, cost in itertools.product(*limits[:2]):
+        full = foreseen[:, 0] - cost * foreseen[:, 1] > margin
+        for near_margin, near_cost in itertools.product(*limits[2:]):
+            near = ~full & (foreseen[:, 2] - near_cost * foreseen[:, 3] > near_margin)
             changed = np.where(full[:, None], change[:, 0], np.where(near[:, None], change[:, 1], 0.0))
             gain = float((kinds @ changed).mean())
             lost, worse = sets @ changed[:, 0] < lowest, kinds @ (changed[:, 0] < -WORSE)
             if gain > best.gain and not lost.any() and worse.mean() <= MOSTLY:
                 ways = np.where(full, _FULL, np.where(near, _NEAR, _KEPT))
-                best = _Choice((margin, limit, near_margin, near_limit), ways, gain)
+                best = _Choice((margin, cost, near_margin, near_cost), ways, gain)
     return best
 
 

@@ -186,12 +186,11 @@ def _masks(image: NDArray[np.uint8], one: AnnotatedObject, rng: np.random.Genera
         return crop.mask(Window(mask.astype(np.float32), 0, 0), one.image.size)
 
     truth, others, rgb = view(exact), view(decode(one.others, one.image.size)), crop.image(image)
-    for kind, (make, binary) in KINDS.items():
+    for kind, (make, probable) in KINDS.items():
         prompt = np.clip(make(truth, others, rgb, rng), 0, 1).astype(np.float32)
         full = np.clip(crop.back(prompt, rect, rect.shape), 0, 1)
-        if rng.random() < binary:
-            yield kind, Window((full > 0.5).astype(np.float32), rect.y0, rect.x0)
-        else:
+        yield kind, Window((full > 0.5).astype(np.float32), rect.y0, rect.x0)
+        if probable:
             yield f"{kind}, {PROBABILITIES}", Window(full, rect.y0, rect.x0)
     yield ANNOTATION, _window(exact)
     for rle, _ in sorted(one.found, key=lambda found: -found[1])[:_DETECTIONS]:

@@ -128,7 +128,7 @@ def learn(
         on_image=lambda done, total: tell("Measuring masks", done, total),
     )
     tell("Learning the gates", 0, 0)
-    gates = learn_gates(masks, config.seed, least_margin=config.least_margin, most_risk=config.most_risk)
+    gates = learn_gates(masks, config.seed, least_margin=config.least_margin)
     params = replace(
         params,
         crf=best.crf,
