@@ -71,7 +71,7 @@ def params(dice: random.Random) -> Case:
 @cache
 def _learned() -> tuple[str, ...]:
     """The lines of a file of learned parameters with one tree; no network is run."""
-    tree = np.zeros((1, 7), np.int64), np.full((1, 7), 0.5), np.linspace(-1, 1, 32).reshape(1, 8, 4)
+    tree = np.zeros((1, 7), np.int64), np.full((1, 7), 0.5), np.linspace(-1, 1, 8).reshape(1, 8), np.zeros(1, np.int64)
     gate = Gate(Rules(FEATURES, np.array([0.1, 0.2, 0.01, 0.1]), *tree), margin=0.01, near_margin=0.0)
     made = LearnedParams(b"network", CRFParams(theta_beta=4.0, self_term=False), gate, gate)
     return tuple(made._decisive().splitlines())

@@ -15,17 +15,19 @@ def rules() -> Rules:
     rng = np.random.default_rng(3)
     trees, inner, outer = 7, 2**DEPTH - 1, 2**DEPTH
     nodes, thresholds = rng.integers(0, 2, (trees, inner)), rng.uniform(0, 1, (trees, inner))
-    return Rules(NAMES, rng.normal(size=2), nodes, thresholds, rng.normal(size=(trees, outer, 2))).rounded()
+    leaves, targets = rng.normal(size=(trees, outer)), np.arange(trees) % 2
+    return Rules(NAMES, rng.normal(size=2), nodes, thresholds, leaves, targets).rounded()
 
 
 def walked(rules: Rules, features: np.ndarray) -> np.ndarray:
     """Node by node, as one would by hand."""
     total = rules.base.copy()
-    for nodes, thresholds, leaves in zip(rules.nodes, rules.thresholds, rules.leaves, strict=True):
+    trees = zip(rules.nodes, rules.thresholds, rules.leaves, rules.targets, strict=True)
+    for nodes, thresholds, leaves, target in trees:
         at = 0
         while at < len(nodes):
             at = 2 * at + 1 + int(features[nodes[at]] >= thresholds[at])
-        total += leaves[at - len(nodes)]
+        total[target] += leaves[at - len(nodes)]
     return total
 
 
@@ -51,7 +53,7 @@ def test_round_trip(rules):
     assert np.array_equal(again.predict(features), rules.predict(features))
 
 
-@pytest.mark.parametrize("key", ["features", "base", "nodes", "leaves"])
+@pytest.mark.parametrize("key", ["features", "base", "nodes", "leaves", "targets"])
 def test_rules_that_do_not_fit_together(rules, key):
     table = tomllib.loads(rules.to_toml())["rules"]
     table[key] = table[key][:1]

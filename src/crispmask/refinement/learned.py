@@ -22,7 +22,7 @@ from crispmask.refinement.features import instance_features
 from crispmask.refinement.gate import Gate
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.network import MaskNetwork
-from crispmask.refinement.reach import LEAST, reach_of
+from crispmask.refinement.reach import reach_of
 from crispmask.refinement.unary import Unary
 from crispmask.structured import read_toml
 
@@ -175,7 +175,7 @@ class LearnedParams:
             return Decision(True, gain, risk, "predicted by a model")
         verdict = gate.verdict(foreseen)
         reach = reach_of(view.window, self.reach) if verdict.near else None
-        if reach is not None and reach < LEAST:
+        if reach == 0:
             return Decision(False, gain, risk, "no gain expected")
         return Decision(verdict.refined, verdict.gain, verdict.risk, verdict.reason, reach)
 

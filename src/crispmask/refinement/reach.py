@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crispmask.image.scaling import resized
 from crispmask.instances import Window
-from crispmask.refinement.windows import Rect
+from crispmask.refinement.windows import Rect, union
 
 CERTAIN = 20.0
 """Log-odds of what is beyond reach: more than all pairwise terms of a pixel together."""
@@ -19,14 +19,15 @@ LEAST = 0.5
 
 
 def reach_of(window: Window, share: float) -> float:
-    """How far the outline of a mask may move, in pixels: this share of the square root of its area."""
-    return share * math.sqrt(float(window.mask.sum()))
+    """How far the outline of a mask may move, in pixels: this share of the square root of its area; 0 below `LEAST`."""
+    reach = share * math.sqrt(float(window.mask.sum()))
+    return reach if reach >= LEAST else 0.0
 
 
 def covering(rect: Rect, window: Window) -> Rect:
     """A rectangle, widened to a mask: what of it lies elsewhere is beyond reach and stays."""
     x0, y0, x1, y1 = window.mask_box
-    return Rect(min(rect.y0, y0), min(rect.x0, x0), max(rect.y1, y1), max(rect.x1, x1))
+    return union([rect, Rect(y0, x0, y1, x1)])
 
 
 def beyond_reach(window: Window, rect: Rect, reach: float) -> NDArray[np.float32]:

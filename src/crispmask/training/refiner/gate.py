@@ -27,11 +27,11 @@ NEAR_RISK_COSTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 """The same of refinement within reach of the outline, which gains less."""
 
 LOST, LOST_EXACT = 0.001, 0.003
-"""Mean IoU that a kind of mask may lose on a set of images, and that the annotations themselves may lose there,"""
+"""Mean IoU that a kind of mask may lose on a set of images, and that the annotations themselves may lose there."""
 CHANCES = (0.0, 0.01, 0.02, 0.03)
-"""besides what one mask could lose by chance. Of these the least is taken with which masks gain at least `ENOUGH_GAIN`
-times as much as with the most."""
+"""IoU that one mask of a kind may lose by chance besides."""
 ENOUGH_GAIN = 0.95
+"""Of these allowances the least is taken with which masks gain so large a part of what they gain with the most."""
 MOSTLY = 0.1
 """Share of the masks, averaged over the kinds, that may get worse by more than a point of IoU."""
 
@@ -120,7 +120,7 @@ def _learned(masks: Sequence[Measured], seed: int, least_margin: float) -> tuple
         sorted({max(margin, least_margin) for margin in tried}) for tried in (MARGINS, NEAR_MARGINS)
     )
     limits = margins, RISK_COSTS, near_margins, NEAR_RISK_COSTS
-    found = [_chosen(masks, change, foreseen, limits, chance) for chance in CHANCES]
+    found = _choices(masks, change, foreseen, limits)
     enough = ENOUGH_GAIN * found[-1].gain
     choice = next(choice for choice in found if choice.gain >= enough)
     return Gate(rules(np.ones(len(masks), np.bool_)).rounded(), *choice.limits), _outcomes(masks, choice.ways)
@@ -135,37 +135,40 @@ class _Choice:
     gain: float
 
 
-def _chosen(
+def _choices(
     masks: Sequence[Measured],
     change: NDArray[np.float64],
     foreseen: NDArray[np.float64],
     limits: Sequence[Sequence[float]],
-    chance: float,
-) -> _Choice:
-    """Margins and costs, one of each of four lists, with which masks gain most.
+) -> list[_Choice]:
+    """Margins and costs, one of each of four lists, with which masks gain most: for each of `CHANCES`.
 
     Args:
         masks: N masks.
         change: (N, 2, 2), what both ways of refinement, in full and within reach, do to IoU and boundary IoU.
         foreseen: (N, 4), gain and risk of the one, gain and risk of the other.
         limits: margins, costs of the risk, and the same within reach; the last margins refine nothing.
-        chance: IoU that one mask of a kind may lose besides.
     """
     kinds = _shares([m.kind for m in masks])
     sets = _shares([(m.kind, m.source) for m in masks], ENOUGH)
     exact = sets @ np.array([float(m.kind == ANNOTATION) for m in masks]) > 0
-    lowest = -(np.where(exact, LOST_EXACT, LOST) + chance * sets.max(1, initial=0.0))  # a share is one over the number
-    best = _Choice((), np.zeros(len(masks), np.int64), -np.inf)
+    one = sets.max(1, initial=0.0)  # a share is one over the number
+    lowest = [-(np.where(exact, LOST_EXACT, LOST) + chance * one) for chance in CHANCES]
+    best = [_Choice((), np.zeros(len(masks), np.int64), -np.inf)] * len(CHANCES)
     for margin, cost in itertools.product(*limits[:2]):
         full = foreseen[:, 0] - cost * foreseen[:, 1] > margin
         for near_margin, near_cost in itertools.product(*limits[2:]):
             near = ~full & (foreseen[:, 2] - near_cost * foreseen[:, 3] > near_margin)
             changed = np.where(full[:, None], change[:, 0], np.where(near[:, None], change[:, 1], 0.0))
             gain = float((kinds @ changed).mean())
-            lost, worse = sets @ changed[:, 0] < lowest, kinds @ (changed[:, 0] < -WORSE)
-            if gain > best.gain and not lost.any() and worse.mean() <= MOSTLY:
-                ways = np.where(full, _FULL, np.where(near, _NEAR, _KEPT))
-                best = _Choice((margin, cost, near_margin, near_cost), ways, gain)
+            if (kinds @ (changed[:, 0] < -WORSE)).mean() > MOSTLY:
+                continue
+            of_sets, ways = sets @ changed[:, 0], np.where(full, _FULL, np.where(near, _NEAR, _KEPT))
+            choice = _Choice((margin, cost, near_margin, near_cost), ways, gain)
+            best = [
+                choice if gain > so_far.gain and (of_sets >= least).all() else so_far
+                for so_far, least in zip(best, lowest, strict=True)
+            ]
     return best
 
 
@@ -187,7 +190,7 @@ def fit_rules(features: NDArray[np.float32], targets: NDArray[np.float64], weigh
     from sklearn.ensemble import GradientBoostingRegressor
 
     outputs = targets.shape[1]
-    base, nodes, thresholds, leaves = np.zeros(outputs), [], [], []
+    base, nodes, thresholds, leaves, of = np.zeros(outputs), [], [], [], []
     for k in range(outputs):
         model = GradientBoostingRegressor(
             n_estimators=TREES,
@@ -201,10 +204,9 @@ def fit_rules(features: NDArray[np.float32], targets: NDArray[np.float64], weigh
             node, threshold, leaf = _as_rule(estimator.tree_)
             nodes.append(node)
             thresholds.append(threshold)
-            column = np.zeros((len(leaf), outputs))
-            column[:, k] = RATE * leaf
-            leaves.append(column)
-    return Rules(FEATURES, base, np.array(nodes), np.array(thresholds), np.array(leaves))
+            leaves.append(RATE * leaf)
+            of.append(k)
+    return Rules(FEATURES, base, np.array(nodes), np.array(thresholds), np.array(leaves), np.array(of))
 
 
 def _as_rule(tree: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:

@@ -26,7 +26,7 @@ from crispmask.refinement.crops import Crop
 from crispmask.refinement.features import instance_features
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.prompts import from_boxes
-from crispmask.refinement.reach import LEAST, reach_of
+from crispmask.refinement.reach import reach_of
 from crispmask.refinement.solve import Lattices, solve
 from crispmask.refinement.windows import Rect
 from crispmask.structured import parse_json
@@ -211,7 +211,7 @@ def _refined(view: InstanceView, answer: Answer, settings: Sequence[Setting]) ->
         unary = answer.unary(view.image_size, setting.crf, setting.temperature)
         if setting.reach is not None:
             reach = reach_of(view.window, setting.reach)
-            if reach < LEAST:
+            if reach == 0:
                 made.append(view.window)
                 continue
             unary = unary.within_reach(view.window, reach)
