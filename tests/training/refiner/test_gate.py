@@ -184,6 +184,29 @@ def test_the_best_setting_comes_first_and_every_kind_counts_the_same():
     assert best.changes() == {"iterations": 0}
 
 
+def test_what_the_gates_will_leave_alone_does_not_choose_the_setting():
+    settings = [Setting(CRFParams()), Setting(CRFParams(iterations=0))]
+    found = [
+        Measured("coarse", 0, 0, (), (0.5, 0.5), ((0.7, 0.7), (0.6, 0.6))),
+        Measured("nearly right", 0, 0, (), (0.9, 0.9), ((0.5, 0.5), (0.8, 0.8))),
+    ]
+    best, other = compare(found, settings)
+    assert best.setting is settings[0]
+    assert (best.gain, other.gain) == pytest.approx((0.1, 0.05))
+
+
+@pytest.mark.parametrize("kinds", [[DETECTOR], [DETECTOR, "coarse", "fine"]])
+def test_a_detectors_masks_count_half(kinds):
+    settings = [Setting(CRFParams()), Setting(CRFParams(iterations=0))]
+    found = [
+        Measured(kind, 0, 0, (), (0.5, 0.5), ((0.7, 0.7), (0.5, 0.5)) if kind == DETECTOR else ((0.5, 0.5), (0.6, 0.6)))
+        for kind in kinds
+    ]
+    best, other = compare(found, settings)
+    assert best.setting is settings[0]
+    assert (best.gain, other.gain) == pytest.approx((0.2, 0.0) if len(kinds) == 1 else (0.1, 0.05))
+
+
 def test_the_start_and_no_crf_are_among_the_settings():
     found = candidates()
     assert found[0] == START

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from crispmask.params import CRFParams
-from crispmask.training.refiner.measure import ANNOTATION, Measured, Setting
+from crispmask.training.refiner.measure import ANNOTATION, DETECTOR, Measured, Setting
 
 START = Setting(CRFParams(bilateral_weight=3.0, iterations=5))
 """Behind the network five updates do what ten do (within 0.1 points), in two thirds of the time."""
@@ -29,7 +29,7 @@ BOX_PASSES = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Tried:
-    """A setting and the mean of the gains in IoU and boundary IoU with it, averaged over the kinds of masks."""
+    """A setting and the mean of the gains in IoU and boundary IoU with it, averaged over the kinds; see `compare`."""
 
     setting: Setting
     gain: float
@@ -52,14 +52,28 @@ def candidates() -> list[Setting]:
 
 
 def compare(masks: Sequence[Measured], settings: Sequence[Setting]) -> list[Tried]:
-    """The settings with their gains, the best first. Annotations, which cannot gain, do not count."""
-    kinds = sorted({m.kind for m in masks} - {ANNOTATION})
+    """The settings with their gains, the best first.
+
+    A kind that loses with a setting counts as one that gains nothing: the gates will leave its masks alone. A
+    detector's own masks, where there are any, count as much as all kinds that are made from annotations: on held-out
+    images of COCO these gain 2.1 to 2.3 points with any weight and without a CRF, the detector's 4.2 with the best and
+    3.3 without. Annotations, which cannot gain, do not count.
+    """
+    kinds = {m.kind for m in masks} - {ANNOTATION}
     gains = np.zeros(len(settings))
-    for kind in kinds:
+    for kind in sorted(kinds):
         own = [m for m in masks if m.kind == kind]
-        gains += np.mean([(np.array(m.after) - np.array(m.before)).mean(1) for m in own], axis=0) / len(kinds)
+        gain = np.mean([(np.array(m.after) - np.array(m.before)).mean(1) for m in own], axis=0)
+        gains += np.maximum(gain, 0) * _share(kind, kinds)
     found = [Tried(setting, float(gain)) for setting, gain in zip(settings, gains, strict=True)]
     return sorted(found, key=lambda tried: -tried.gain)
+
+
+def _share(kind: str, kinds: Collection[str]) -> float:
+    """How much a kind counts among all that there are."""
+    if DETECTOR not in kinds or len(kinds) == 1:
+        return 1 / len(kinds)
+    return 0.5 if kind == DETECTOR else 0.5 / (len(kinds) - 1)
 
 
 def best_passes(boxes: Sequence[Measured], passes: Sequence[int]) -> tuple[int, tuple[tuple[float, float], ...]]:
