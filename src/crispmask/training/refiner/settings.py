@@ -54,8 +54,8 @@ def candidates() -> list[Setting]:
 def compare(masks: Sequence[Measured], settings: Sequence[Setting]) -> list[Tried]:
     """The settings with their gains, the best first.
 
-    A kind that loses with a setting counts as one that gains nothing: the gates will leave its masks alone. A
-    detector's own masks, where there are any, count as much as all kinds that are made from annotations: on held-out
+    A kind that is made from annotations and loses with a setting counts as one that gains nothing: the gates will leave
+    its masks alone. A detector's own masks, where there are any, count as much as all these kinds together: on held-out
     images of COCO these gain 2.1 to 2.3 points with any weight and without a CRF, the detector's 4.2 with the best and
     3.3 without. Annotations, which cannot gain, do not count.
     """
@@ -64,7 +64,7 @@ def compare(masks: Sequence[Measured], settings: Sequence[Setting]) -> list[Trie
     for kind in sorted(kinds):
         own = [m for m in masks if m.kind == kind]
         gain = np.mean([(np.array(m.after) - np.array(m.before)).mean(1) for m in own], axis=0)
-        gains += np.maximum(gain, 0) * _share(kind, kinds)
+        gains += (gain if kind == DETECTOR else np.maximum(gain, 0)) * _share(kind, kinds)
     found = [Tried(setting, float(gain)) for setting, gain in zip(settings, gains, strict=True)]
     return sorted(found, key=lambda tried: -tried.gain)
 
