@@ -8,25 +8,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crispmask.instances import Window
-from crispmask.refinement.crops import CORNER, INSIDE, SIZES, Crop
+from crispmask.instances import Instances, Window
+from crispmask.refinement.crops import CORNER, INSIDE, PREDICTED, WIDE, Crop, Frame
+from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.windows import Rect
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.floats(-40, 300), st.floats(-40, 200), st.floats(1, 400), st.floats(1, 300))
-def test_the_crop_holds_the_box_with_context(x0, y0, width, height):
-    crop = Crop.around((x0, y0, x0 + width, y0 + height))
-    assert crop.left <= x0 - 0.2 * width
-    assert crop.top <= y0 - 0.2 * height
-    assert crop.left + crop.side >= x0 + width + 0.2 * width
-    assert crop.top + crop.side >= y0 + height + 0.2 * height
-    assert crop.size in SIZES
+@given(
+    st.floats(-40, 300), st.floats(-40, 200), st.floats(1, 400), st.floats(1, 300), st.sampled_from((WIDE, PREDICTED))
+)
+def test_the_crop_holds_the_box_with_context(x0, y0, width, height, frames):
+    crop = Crop.around((x0, y0, x0 + width, y0 + height), frames)
+    assert crop.left <= x0 - 0.1 * width
+    assert crop.top <= y0 - 0.1 * height
+    assert crop.left + crop.side >= x0 + width + 0.1 * width
+    assert crop.top + crop.side >= y0 + height + 0.1 * height
+    assert crop.size in [frame.size for frame in frames]
 
 
-def test_a_small_crop_is_not_shrunk_and_a_large_one_gets_the_largest_size():
-    assert Crop.around((0, 0, 20, 30)).size == SIZES[0]
-    assert Crop.around((0, 0, 2000, 300)).size == SIZES[-1]
+def test_a_crop_has_the_first_frame_that_does_not_shrink_it_or_the_last():
+    frames = Frame(1.5, 64), Frame(1.25, 128), Frame(2.0, 96)
+    found = [Crop.around((0, 0, side, 9), frames) for side in (30, 37, 38, 96, 97, 1000)]
+    assert [crop.size for crop in found] == [64, 64, 128, 128, 96, 96]
+    assert [crop.side for crop in found] == [53, 64, 56, 128, 202, 2008]
+
+
+def test_a_mask_with_a_score_is_seen_as_one_that_a_model_predicted():
+    image, mask = np.zeros((300, 300, 3), np.uint8), np.zeros((300, 300), bool)
+    mask[100:140, 60:160] = True
+    for score, frames in ((1.0, WIDE), (0.9, PREDICTED)):
+        found = Instances.from_masks(mask, scores=[score])
+        box = found.windows[0].mask_box
+        assert InstanceView.of(image, found, 0).crop == Crop.around(box, frames)
+        assert InstanceView.of(image, found, 0, from_box=True).crop == Crop.around(box, WIDE)
 
 
 def test_the_view_is_what_pillow_makes_of_the_padded_square():

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from crispmask.errors import ModelError, ParamsError  # noqa: E402
 from crispmask.instances import Instances  # noqa: E402
 from crispmask.params import CRFParams  # noqa: E402
-from crispmask.refinement import LearnedParams, crops, default_params, on_device, refine, windows  # noqa: E402
+from crispmask.refinement import LearnedParams, crops, default_params, instance, on_device, refine, windows  # noqa: E402
 from crispmask.refinement.answer import POSSIBLE, Answer, bounds  # noqa: E402
 from crispmask.refinement.features import instance_features  # noqa: E402
 from crispmask.refinement.gate import Gate  # noqa: E402
@@ -177,7 +177,7 @@ def test_windows_at_a_lower_resolution(on_tensors: None, scene: Any, monkeypatch
 def test_objects_that_are_averaged_first(on_tensors: None, scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crops of more than four times as many pixels as cells, on each side."""
     image, coarse = scene
-    monkeypatch.setattr(crops, "SIZES", (32,))
+    monkeypatch.setattr(instance, "WIDE", (crops.Frame(1.5, 32),))
     large = [
         np.ascontiguousarray(array.repeat(3, -2 - k).repeat(3, -1 - k)) for k, array in ((1, image), (0, coarse[:2]))
     ]

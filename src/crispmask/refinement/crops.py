@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +15,35 @@ from crispmask.image.scaling import reduced
 from crispmask.instances import Window
 from crispmask.refinement.windows import Rect
 
-CONTEXT, CONTEXT_MIN = 1.5, 8
-"""Side of the crop: this multiple of the box's longer side, and so many pixels more."""
-
-SIZES = (256,)
-"""Sides of the network's input, in cells: the smallest that does not shrink the crop is taken, or the largest.
-
-With 192 cells for small crops a mask takes two thirds of the time and gains 0.2 to 0.5 points of IoU less (500 masks of
-nine kinds on training images): the network that ships was trained on 256."""
+CONTEXT_MIN = 8
+"""So many pixels a crop is larger than its frame's multiple of the box."""
 
 INSIDE, CORNER = 0.7, 0.3
 """The prompt that a box makes: the ellipse that touches its sides, and the rest of the box; 0 outside."""
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels, half-open."""
+
+
+class Frame(NamedTuple):
+    """How much of the image a crop shows, and how finely.
+
+    Attributes:
+        context: side of the crop, as a multiple of the box's longer side.
+        size: side of the network's input, in cells; time goes with its square.
+    """
+
+    context: float
+    size: int
+
+
+WIDE = (Frame(1.5, 256),)
+"""Of boxes, of marks, and of masks that may be right already or have any error."""
+
+PREDICTED = (Frame(1.5, 192), Frame(1.3, 224))
+"""Of masks that a model predicted: they gain as much or more so, in two thirds of the time (docs/learn.md has figures).
+
+A small object is not enlarged as much; a large one has as many cells as in `WIDE`, and less around it."""
 
 
 def bounded(box: Box, image_size: tuple[int, int]) -> Box:
@@ -55,12 +71,15 @@ class Crop:
     size: int
 
     @classmethod
-    def around(cls, box: Box) -> Crop:
-        """The crop of an object with this box."""
+    def around(cls, box: Box, frames: Sequence[Frame] = WIDE) -> Crop:
+        """The crop of an object with this box, in the first of the frames that does not shrink it, or the last."""
         x0, y0, x1, y1 = box
-        side = math.ceil(CONTEXT * max(x1 - x0, y1 - y0) + CONTEXT_MIN)
+        for context, size in frames:
+            side = math.ceil(context * max(x1 - x0, y1 - y0) + CONTEXT_MIN)
+            if side <= size:
+                break
         left, top = math.floor((x0 + x1) / 2 - side / 2), math.floor((y0 + y1) / 2 - side / 2)
-        return cls(left, top, side, next((size for size in SIZES if size >= side), SIZES[-1]))
+        return cls(left, top, side, size)
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The network's view of an image (H, W, 3): uint8 (S, S, 3)."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crispmask.image.scaling import resized
 from crispmask.instances import Instances, Window
 from crispmask.params import CRFParams
-from crispmask.refinement.crops import Box, Crop, bounded
+from crispmask.refinement.crops import PREDICTED, WIDE, Box, Crop, bounded
 from crispmask.refinement.unary import Unary, is_binary, log_odds, soften
 from crispmask.refinement.windows import around
 
@@ -73,7 +73,7 @@ class InstanceView:
         """The square in which the mask network sees it."""
         if self.from_box:
             return Crop.around(self.box)
-        return Crop.around(self.window.mask_box)
+        return Crop.around(self.window.mask_box, PREDICTED if self.predicted else WIDE)
 
     @cached_property
     def prompt(self) -> NDArray[np.float32]:
