@@ -115,15 +115,14 @@ def test_measuring_does_not_depend_on_threads(world):
 
 
 def test_the_gate_learns_from_the_features_that_it_sees_in_use(world):
-    """Of the annotation and of the detector's mask of an object, the same numbers as `refine` gives the gate."""
+    """Of the annotation and of the detector's mask of an object without a score, what `refine` gives the gate."""
     one = next(one for one in world.objects if one.found)
     params = default_params()
     work = measure.masks_after(params, [measure.Setting(params.crf)])
     image = one.image.read()
     found = {m.kind: m for m in work(image, one, np.random.default_rng(0))}
-    detected, score = one.found[0]
-    for kind, rle in (("annotation", one.rle), ("detector", detected)):
-        drawn = Instances.from_masks(decode([rle], one.image.size).astype(bool), scores=[score])
+    for kind, rle in (("annotation", one.rle), ("detector", one.found[0][0])):
+        drawn = Instances.from_masks(decode([rle], one.image.size).astype(bool))
         view = InstanceView.of(image, drawn, 0)
         assert np.allclose(found[kind].features, instance_features(view, params.answer(view)))
         assert found[kind].features[FEATURES.index("size")] == pytest.approx(np.log2(drawn.scale(0)), abs=1e-4)
