@@ -41,7 +41,7 @@ WIDE = (Frame(1.5, 256),)
 """Of boxes, of marks, and of masks that may be right already or have any error."""
 
 PREDICTED = (Frame(1.5, 192), Frame(1.3, 224))
-"""Of masks that a model predicted: they gain as much or more so, of a third fewer cells (docs/learn.md has figures).
+"""Of masks that a model predicted: they gain as much or more, with a third fewer cells (docs/learn.md has figures).
 
 A small object is not enlarged as much; a large one has as many cells as in `WIDE`, and less around it."""
 
