@@ -14,8 +14,6 @@ TO_XYZ = np.ascontiguousarray((_XYZ / [[0.95047], [1.0], [1.08883]]).astype(np.f
 _CODES = np.arange(256) / 255.0
 LINEAR = np.where(_CODES > 0.04045, ((_CODES + 0.055) / 1.055) ** 2.4, _CODES / 12.92).astype(np.float32)
 
-_STRIP = 1 << 15  # pixels that are converted at a time: what is in between stays in the processor's cache
-
 
 def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """sRGB to CIELAB (CIE 1976 L*a*b*, white D65, 2 degree observer).
@@ -30,14 +28,9 @@ def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         ShapeError: an array that is not (H, W, 3).
         ValueRangeError: an array that is not uint8.
     """
-    image = as_image(image)
+    from crispmask.refinement._colour_kernels import to_lab
+
+    image = np.ascontiguousarray(as_image(image))
     lab = np.empty(image.shape, np.float32)
-    rows = max(1, _STRIP // image.shape[1])
-    for y in range(0, len(image), rows):
-        part = lab[y : y + rows]
-        xyz = LINEAR[image[y : y + rows]] @ TO_XYZ
-        f = np.where(xyz > np.float32(0.008856), np.cbrt(xyz), np.float32(7.787) * xyz + np.float32(16 / 116))
-        part[..., 0] = 116 * f[..., 1] - 16
-        part[..., 1] = 500 * (f[..., 0] - f[..., 1])
-        part[..., 2] = 200 * (f[..., 1] - f[..., 2])
+    to_lab(image, LINEAR, TO_XYZ, lab)
     return lab

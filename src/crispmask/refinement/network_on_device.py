@@ -155,6 +155,12 @@ def _resize(
     return F.interpolate(x, size=target, mode="bilinear", align_corners=False)
 
 
+def _depth_to_space(x: Tensor, *, blocksize: int, mode: bytes = b"DCR") -> Tensor:
+    if mode != b"CRD" and x.shape[1] != blocksize**2:  # with one channel out the two orders are the same
+        raise ModelError("the mask network orders its answers in a way that is not known here: leave the device out")
+    return F.pixel_shuffle(x, blocksize)
+
+
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "Add": torch.add,
     "Cast": _cast,
@@ -162,6 +168,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "Concat": lambda *some, axis: torch.cat(some, axis),
     "Constant": _tensor,
     "Conv": _conv,
+    "DepthToSpace": _depth_to_space,
     "Div": torch.div,
     "Log": torch.log,
     "Mul": torch.mul,

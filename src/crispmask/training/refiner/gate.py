@@ -163,12 +163,15 @@ def _choices(
             gain = float((kinds @ changed).mean())
             if (kinds @ (changed[:, 0] < -WORSE)).mean() > MOSTLY:
                 continue
-            of_sets, ways = sets @ changed[:, 0], np.where(full, _FULL, np.where(near, _NEAR, _KEPT))
-            choice = _Choice((margin, cost, near_margin, near_cost), ways, gain)
-            best = [
-                choice if gain > so_far.gain and (of_sets >= least).all() else so_far
+            of_sets = sets @ changed[:, 0]
+            better = [
+                gain > so_far.gain and bool((of_sets >= least).all())
                 for so_far, least in zip(best, lowest, strict=True)
             ]
+            if any(better):
+                ways = np.where(full, _FULL, np.where(near, _NEAR, _KEPT))
+                choice = _Choice((margin, cost, near_margin, near_cost), ways, gain)
+                best = [choice if is_better else so_far for is_better, so_far in zip(better, best, strict=True)]
     return best
 
 
