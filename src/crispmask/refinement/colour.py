@@ -30,7 +30,7 @@ def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     from crispmask.refinement._colour_kernels import to_lab
 
-    image = np.ascontiguousarray(as_image(image))
+    image = as_image(image)
     lab = np.empty(image.shape, np.float32)
     to_lab(image, LINEAR, TO_XYZ, lab)
     return lab

@@ -2,7 +2,7 @@
 
 Encoder: EfficientNet-Lite0 (Tan and Le, 2019; Lite: no squeeze-and-excitation, ReLU6) with the prompt as fourth input
 channel. Decoder: U-Net (Ronneberger et al., 2015) up to half the crop's resolution, where it sees the pixels and the
-prompt once more and says four numbers, one for each of four cells (sub-pixel convolution, Shi et al., 2016): layers at
+prompt once more and gives four numbers, one for each of four cells (sub-pixel convolution, Shi et al., 2016): layers at
 the full resolution would take a quarter of the time. The answer is added to the prompt's own log-odds. Batch norm is
 folded into the convolutions: every layer is a convolution with a bias, and eight crops a step are enough to train it.
 """
@@ -69,12 +69,17 @@ class Up(nn.Module):
         super().__init__()
         self.reduce = nn.Conv2d(below, width, 1)
         self.lateral = nn.Conv2d(beside, width, 1)
-        layers = [(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()) for _ in range(2)]
-        self.mix = nn.Sequential(*[layer for pair in layers for layer in pair])
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
+        )
 
     def forward(self, x: Tensor, beside: Tensor) -> Tensor:
-        x = F.interpolate(F.relu(self.reduce(x)), scale_factor=2, mode="bilinear", align_corners=False)
-        return self.mix(x + F.relu(self.lateral(beside)))
+        return self.mix(_joined(self.reduce(x), self.lateral(beside)))
+
+
+def _joined(coarser: Tensor, beside: Tensor) -> Tensor:
+    """Two maps as one: the first at twice its resolution, and the second, which has that."""
+    return F.interpolate(F.relu(coarser), scale_factor=2, mode="bilinear", align_corners=False) + F.relu(beside)
 
 
 class MaskNetwork(nn.Module):
@@ -115,8 +120,7 @@ class MaskNetwork(nn.Module):
             x = block(x)
         half, quarter, eighth, sixteenth = maps
         y = self.up4(self.up8(self.up16(x, sixteenth), eighth), quarter)
-        fine = F.interpolate(F.relu(self.reduce(y)), scale_factor=2, mode="bilinear", align_corners=False)
-        fine = torch.cat([fine + F.relu(self.lateral(half)), F.relu(self.pixels(pixels))], 1)
-        fine = F.pixel_shuffle(self.head(F.relu(self.mix(fine))), 2)
-        odds = fine + torch.logit(prompt.clamp(PRIOR, 1 - PRIOR))
+        fine = torch.cat([_joined(self.reduce(y), self.lateral(half)), F.relu(self.pixels(pixels))], 1)
+        answer = F.pixel_shuffle(self.head(F.relu(self.mix(fine))), 2)
+        odds = answer + torch.logit(prompt.clamp(PRIOR, 1 - PRIOR))
         return (odds, self.coarse(y)) if self.training else odds
