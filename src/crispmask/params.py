@@ -8,6 +8,7 @@ The command line, the Python API and the parameter files all take them from `CRF
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -88,6 +89,11 @@ class CRFParams:
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, _checked(item, getattr(self, item.name)))
+
+    @property
+    def limit(self) -> float:
+        """The log-odds of `confidence`: the highest that the unary has, and with a minus the lowest."""
+        return math.log(self.confidence / (1 - self.confidence))
 
     @classmethod
     def paper(cls) -> CRFParams:

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 
-from crispmask.crf import Bilateral, DenseCRF, Gaussian, Kernel, exact, two_label_marginals
+from crispmask.crf import (
+    Bilateral,
+    DenseCRF,
+    Gaussian,
+    Kernel,
+    PermutohedralLattice,
+    _threads,
+    exact,
+    two_label_marginals,
+)
 from crispmask.errors import CrispmaskError, ShapeError, ValueRangeError
 
 NORMALIZATIONS = ["none", "before", "after", "symmetric"]
@@ -90,6 +99,71 @@ def test_mean_field_equals_numpy(
     assert result.marginals.shape == unary.shape
     assert abs(result.marginals.sum(axis=0) - 1).max() <= 1e-5
     assert (result.labels == result.marginals.argmax(axis=0)).all()
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("self_term", [True, False])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_points_that_stand_for_several(
+    labels: int, normalization: Any, self_term: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted points against NumPy on the matrix of the lattice that has each point as often as it counts."""
+    monkeypatch.setattr(_threads, "_POINTS", 30 if threads > 1 else 1 << 18)
+    rng = np.random.default_rng(labels)
+    image = gaussian_filter(rng.normal(size=(9, 13, 3)), (2, 2, 0)) * 200
+    counts = rng.integers(0, 4, (9, 13)) * (rng.random((9, 13)) < 0.6)
+    options = {"normalization": normalization, "self_term": self_term}
+    weight = 0.05 if normalization == "none" else 2.0
+    kernel = Bilateral(image, 5, 30, weight, counts=counts, **options)
+    smooth = Gaussian(1.5, weight / 2, **options)
+
+    often = np.repeat(np.arange(117), counts.ravel())
+    raw = PermutohedralLattice(kernel.features((9, 13))[:, often]).filter(np.eye(len(often), dtype=np.float32)).T
+    sums = raw.sum(1)
+    scaled = {
+        "none": raw,
+        "before": raw / sums,
+        "after": raw / sums[:, None],
+        "symmetric": raw / np.sqrt(np.outer(sums, sums)),
+    }[normalization]
+    received = np.zeros((117, len(often)))
+    received[often] = weight * scaled  # the same row for each of those that are one point
+    matrix = received @ (often[:, None] == np.arange(117))
+    matrix -= 0 if self_term else np.diag(np.diag(matrix))
+    matrix += lattice_matrix(smooth, (9, 13))
+
+    unary = smooth_unary(rng, labels, (9, 13))
+    q = softmax(-unary.reshape(labels, -1).astype(np.float64))
+    for _ in range(4):
+        q = softmax(-unary.reshape(labels, -1) - (1 - np.eye(labels)) @ (q @ matrix.T))
+    crf = DenseCRF(unary, [kernel, smooth])
+    result = crf.run(4, threads=threads).marginals
+    np.testing.assert_allclose(result.reshape(labels, -1), q, atol=2e-3)  # the Gaussian's cut
+    assert (result == crf.run(4).marginals).all()  # the same strips, on one thread
+
+
+def test_counts_of_the_oracle() -> None:
+    counts = np.array([2.0, 0.0, 1.0])
+    once = exact.message_matrix(Kernel([[0.0, 0.5, 3.0]], 2.0, normalization="after", counts=counts), (3,))
+    twice = exact.message_matrix(Kernel([[0.0, 0.0, 3.0]], 2.0, normalization="after"), (3,))
+    np.testing.assert_allclose(once[[0, 2]][:, [0, 2]], np.stack([twice[1:, :2].sum(1), twice[1:, 2]], 1), rtol=1e-6)
+    assert not once[1].any()
+    assert not once[:, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "error"),
+    [
+        (np.ones((3, 4)), ShapeError),
+        (np.zeros((4, 3)), ValueRangeError),
+        (-np.ones((4, 3)), ValueRangeError),
+        (np.full((4, 3), np.inf), ValueRangeError),
+    ],
+)
+def test_bad_counts_are_named(counts: np.ndarray, error: type[CrispmaskError]) -> None:
+    with pytest.raises(error, match="counts"):
+        Bilateral(np.zeros((4, 3, 3), np.uint8), 5, 5, 1, counts=counts)
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 5])

@@ -22,11 +22,18 @@ def torch_engine(monkeypatch: pytest.MonkeyPatch, torch_device: torch.device) ->
     monkeypatch.setattr(dense_module, "device_of", lambda device, values: torch_device)
 
 
+def some_counts(rng: np.random.Generator, grid: tuple[int, ...]) -> np.ndarray | None:
+    """Counts of points, some of them 0; or none, one time in two."""
+    counts = rng.integers(0, 3, grid)
+    counts[(0,) * len(grid)] = 1
+    return counts if rng.random() < 0.5 else None
+
+
 def scene(seed: int, labels: int, grid: tuple[int, ...], weight: float, **options: Any) -> tuple[np.ndarray, list[Any]]:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 255, (*grid, 3)).astype(np.uint8)
     kernels = [
-        Bilateral(image, (6, 4), 40, 3 * weight, **options),
+        Bilateral(image, (6, 4), 40, 3 * weight, counts=some_counts(rng, grid), **options),
         Gaussian((1.2, 2), weight, **options),
         Kernel(rng.normal(size=(2, *grid)), weight, **options),
     ]
@@ -109,7 +116,7 @@ def test_windows_as_one_lattice(torch_device: torch.device, grids: list[tuple[in
     for grid in grids:
         image = rng.integers(0, 255, (*grid, 3)).astype(np.uint8)
         alpha, beta, gamma = rng.uniform(2, 9), rng.uniform(5, 40), rng.uniform(0.5, 3)
-        some: list[Any] = [Bilateral(image, alpha, beta, rng.uniform(1, 4))]
+        some: list[Any] = [Bilateral(image, alpha, beta, rng.uniform(1, 4), counts=some_counts(rng, grid))]
         if rng.random() < 0.8:
             some.append(Gaussian(gamma, rng.uniform(0, 2)))
         odds.append(2 * rng.normal(size=grid).astype(np.float32))

@@ -50,18 +50,22 @@ def _source(state, above, below, y, first, last, length):
 
 
 @cache
-def two_labels(corner_count: int) -> Any:
-    """Update of two labels for a lattice with `corner_count` = d + 1 corners per point; 0 for none."""
-    D = corner_count
+def two_labels(corner_count: int, among: bool) -> Any:
+    """Update of two labels for a lattice with `corner_count` = d + 1 corners per point; 0 for none.
+
+    With `among`, the lattice knows some of the points only.
+    """
+    D, ALL, SOME = corner_count, corner_count > 0 and not among, corner_count > 0 and among
 
     def update_two(
         difference, own, state, above, below, width, first, last, read, write,
-        lattice_weight, corners, weights, pre, post, old, new,
+        points, ends, lattice_weight, corners, weights, pre, post, old, new,
         gaussian_weight, taps_y, taps_x, pre_y, pre_x, post_y, post_x,
     ):  # fmt: skip
         """One update of q - 1/2 in `state`, q the probability of label 1; see `meanfield.two_labels`.
 
         above, below: copies of the rows before `first` and from `last` on, as far as the Gaussian reaches.
+        points, ends: the points that the lattice knows, those of row y from ends[y] to ends[y + 1]; with `among` only.
         read: whether messages are added; not in the first pass, which starts from the unary.
         write: whether to fill the lattice values `new` for the next pass; if not (the last pass), the state becomes q.
         """
@@ -96,9 +100,17 @@ def two_labels(corner_count: int) -> Any:
                 for i in range(size):
                     x[i] += row[i]
             if D > 0:  # as slices, whose indices start from zero: see `_lattice_filters`
-                places, shares = corners[start : start + size], weights[start : start + size]
-                before, after = pre[start : start + size], post[start : start + size]
-            if read and D > 0:
+                begin, end = (ends[y], ends[y + 1]) if SOME else (start, start + size)
+                places, shares = corners[begin:end], weights[begin:end]
+                before, after = pre[begin:end], post[begin:end]
+                known = points[begin:end]
+            if read and SOME:
+                for k in range(end - begin):
+                    received = np.float32(0)
+                    for m in range(D):
+                        received += shares[k, m] * old[np.uint32(places[k, m])]
+                    x[np.uint32(known[k] - start)] += lattice_weight * after[k] * received
+            if read and ALL:
                 for i in range(size):
                     received = np.float32(0)
                     for m in range(D):
@@ -111,7 +123,12 @@ def two_labels(corner_count: int) -> Any:
             for i in range(size):
                 e = exp(max(_FLOOR, min(-_FLOOR, x[i])))
                 here[i] = np.float32(1) / (np.float32(1) + e) - offset
-            if write and D > 0:
+            if write and SOME:
+                for k in range(end - begin):
+                    value = before[k] * here[np.uint32(known[k] - start)]
+                    for m in range(D):
+                        new[np.uint32(places[k, m])] += shares[k, m] * value
+            if write and ALL:
                 for i in range(size):
                     value = before[i] * here[i]
                     for m in range(D):

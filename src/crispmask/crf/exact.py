@@ -36,8 +36,11 @@ def kernel_matrix(features: ArrayLike) -> NDArray[np.float64]:
 
 
 def message_matrix(kernel: Kernel | Gaussian, grid: tuple[int, ...]) -> NDArray[np.float64]:
-    """The matrix M of a kernel's message M @ q, with weight, normalisation and self term: float64 (N, N)."""
+    """The matrix M of a kernel's message M @ q, with weight, normalisation, self term and counts: float64 (N, N)."""
     matrix = kernel_matrix(kernel.features(grid))
+    if isinstance(kernel, Kernel) and kernel.among is not None:
+        counts = kernel.among.spread(kernel.among.counts)
+        matrix *= np.where(counts[:, None] > 0, counts, 0)  # who has no count gets no message either
     matrix = normalized(matrix, kernel.normalization) * kernel.weight
     if not kernel.self_term:
         np.fill_diagonal(matrix, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 from math import prod
@@ -11,14 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crispmask.arguments import as_array, flag, number
-from crispmask.crf._checks import MAX_WEIGHT
+from crispmask.crf._checks import MAX_WEIGHT, real_numbers
 from crispmask.crf.gaussian import GaussianFilter, bandwidths
 from crispmask.crf.lattice import MAX_DIMENSION, PermutohedralLattice
-from crispmask.crf.messages import GaussianMessage, LatticeMessage, Message, VolumeMessage
+from crispmask.crf.messages import Among, GaussianMessage, LatticeMessage, Message, VolumeMessage
 from crispmask.crf.normalization import Normalization, check
 from crispmask.crf.tensors import host, numbers, on_gpu
 from crispmask.crf.volume_filter import VolumeFilter
-from crispmask.errors import ShapeError
+from crispmask.errors import ShapeError, ValueRangeError
 
 
 class Kernel:
@@ -37,13 +38,17 @@ class Kernel:
             "none" K; "before" K·diag(1/k); "after" diag(1/k)·K; "symmetric" diag(1/√k)·K·diag(1/√k).
         self_term: keep the message of a pixel to itself (as other implementations do), or leave it out (as the sum
             over j ≠ i in the paper). k always includes it.
+        counts: float, the shape of the points: how many points each one stands for, K being then K·diag(counts). One
+            of count 0 neither sends nor gets a message, and costs nothing. By default each stands for itself.
 
     Attributes:
         shape: shape of the points.
+        among: those whose count is not 0; None where no counts are given.
 
     Raises:
-        ShapeError: features without points, or d out of range.
-        ValueRangeError: NaN, infinite or far too large features; a bad weight or normalization.
+        ShapeError: features without points, or d out of range; counts of another shape.
+        ValueRangeError: NaN, infinite or far too large features; a bad weight or normalization; counts that are
+            negative, not finite, or all 0.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Kernel:
         *,
         normalization: Normalization = "symmetric",
         self_term: bool = True,
+        counts: ArrayLike | None = None,
     ) -> None:
         array = numbers(features, "features")
         if array.ndim < 2 or 0 in array.shape or not 1 <= len(array) <= MAX_DIMENSION:
@@ -61,9 +67,13 @@ class Kernel:
             )
         self.shape: tuple[int, ...] = tuple(array.shape[1:])
         self._features = array.reshape(len(array), -1)
+        self._set(weight, normalization, self_term, counts)
+
+    def _set(self, weight: float, normalization: str, self_term: bool, counts: ArrayLike | None) -> None:
         self.weight = _weight(weight)
         self.normalization = check(normalization)
         self.self_term = flag(self_term, "self_term")
+        self.among = None if counts is None else _among(counts, self.shape)
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (d, N)."""
@@ -73,10 +83,15 @@ class Kernel:
         """The same, as they were given: an array, or a tensor that is not on the CPU."""
         return self._features
 
+    def features_of_points(self) -> NDArray[np.float32]:
+        """Of those that `among` knows: float32 (d, K)."""
+        features = self.features(self.shape)
+        return features if self.among is None else features[:, self.among.points]
+
     @cached_property
     def lattice(self) -> PermutohedralLattice:
-        """The lattice of the features."""
-        return PermutohedralLattice(self.features(self.shape))
+        """The lattice of `features_of_points`."""
+        return PermutohedralLattice(self.features_of_points())
 
     def reweighted(self, weight: float, *, normalization: Normalization = "symmetric", self_term: bool = True) -> Self:
         """A kernel with the same lattice and another weight, normalisation and self term.
@@ -93,14 +108,17 @@ class Kernel:
 
     @cached_property
     def _message(self) -> LatticeMessage:
-        return LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term)
+        return self._made_message()
+
+    def _made_message(self, threads: int = 1) -> LatticeMessage:
+        return LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term, threads, self.among)
 
     def prepare(self, threads: int) -> None:
         """Build the lattice and compute the normalisation with `threads` threads, unless that has been done."""
         if "lattice" not in self.__dict__:
-            self.lattice = PermutohedralLattice(self.features(self.shape), threads=threads)
+            self.lattice = PermutohedralLattice(self.features_of_points(), threads=threads)
         if "_message" not in self.__dict__:
-            self._message = LatticeMessage(self.lattice, self.weight, self.normalization, self.self_term, threads)
+            self._message = self._made_message(threads)
 
     def message(self, grid: tuple[int, ...]) -> Message:
         """The kernel's message on points of shape `grid`.
@@ -120,7 +138,7 @@ class Bilateral(Kernel):
         image: (H, W, C) or (H, W), uint8 or float: RGB, Lab, or any other channels, C up to 62. An array or a tensor.
         theta_alpha: bandwidth of positions, pixels; one number or (θy, θx).
         theta_beta: bandwidth of colours, in the units of `image`.
-        weight, normalization, self_term: as for `Kernel`.
+        weight, normalization, self_term, counts: as for `Kernel`.
 
     Raises:
         ShapeError, ValueRangeError: an image of another shape, NaN, a bandwidth that is not positive.
@@ -135,6 +153,7 @@ class Bilateral(Kernel):
         *,
         normalization: Normalization = "symmetric",
         self_term: bool = True,
+        counts: ArrayLike | None = None,
     ) -> None:
         array: Any = image if on_gpu(image) else host(image)
         array = array if str(array.dtype).endswith("uint8") else numbers(array, "the image")
@@ -148,21 +167,33 @@ class Bilateral(Kernel):
         self.shape = tuple(array.shape[:2])
         self.theta_alpha = bandwidths(theta_alpha, "theta_alpha")
         self.theta_beta = bandwidths(theta_beta, "theta_beta", 1)[0]
-        self.weight = _weight(weight)
-        self.normalization = check(normalization)
-        self.self_term = flag(self_term, "self_term")
+        self._set(weight, normalization, self_term, counts)
 
     def features(self, grid: tuple[int, ...]) -> NDArray[np.float32]:
         """Float32 (2 + C, H * W): column, row, channels, each divided by its bandwidth."""
-        image, axes = host(self.image), len(self.shape)
-        features = np.empty((axes + image.shape[-1], *self.shape), np.float32)
+        places = np.meshgrid(*map(np.arange, self.shape), indexing="ij", sparse=True)
+        features = self._features_at(places, host(self.image))
+        return features.reshape(len(features), -1)
+
+    def features_of_points(self) -> NDArray[np.float32]:
+        """Of those that `among` knows: float32 (2 + C, K)."""
+        if self.among is None:
+            return self.features(self.shape)
+        image, points = host(self.image), self.among.points
+        return self._features_at(
+            np.unravel_index(points, self.shape), image.reshape(-1, image.shape[-1]).take(points, 0)
+        )
+
+    def _features_at(self, places: Sequence[NDArray[np.int64]], colours: NDArray[Any]) -> NDArray[np.float32]:
+        """Of the points at `places`, one array per axis, which have `colours` (..., C): float32 (axes + C, ...)."""
+        axes, channels = len(places), colours.shape[-1]
+        features = np.empty((axes + channels, *colours.shape[:-1]), np.float32)
         with np.errstate(over="ignore"):
             for place, axis in enumerate(reversed(range(axes))):
-                position = np.arange(self.shape[axis], dtype=np.float32) / np.float32(self.theta_alpha[axis])
-                features[place] = position.reshape(-1, *(1,) * (axes - 1 - axis))
-            for c in range(image.shape[-1]):
-                np.divide(image[..., c], np.float32(self.theta_beta), out=features[axes + c])
-        return features.reshape(len(features), -1)
+                features[place] = places[axis].astype(np.float32) / np.float32(self.theta_alpha[axis])
+            for c in range(channels):
+                np.divide(colours[..., c], np.float32(self.theta_beta), out=features[axes + c])
+        return features
 
     def tensor_features(self) -> Any:
         """The features as they are where the image is."""
@@ -227,6 +258,17 @@ class Gaussian:
         if len(set(self.theta_gamma)) > 1:
             raise ShapeError(f"theta_gamma has {len(self.theta_gamma)} bandwidths, the grid {grid} {len(grid)} axes")
         return self.theta_gamma[:1] * len(grid)
+
+
+def _among(counts: ArrayLike, shape: tuple[int, ...]) -> Among:
+    """The points that count, and how much."""
+    array = real_numbers(host(counts), "counts")
+    if array.shape != shape:
+        raise ShapeError(f"counts must have the shape of the points, {shape}, got {array.shape}")
+    if array.min() < 0 or not array.any():
+        raise ValueRangeError("counts must be at least 0, and not all of them 0")
+    points = np.flatnonzero(array > 0).astype(np.int32)
+    return Among(points, array.reshape(-1)[points], array.size)
 
 
 def _weight(weight: float) -> float:

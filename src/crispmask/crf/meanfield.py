@@ -23,6 +23,7 @@ _ROW = 1024
 # Energy of the padding labels, higher than any other.
 _NEVER = np.finfo(np.float32).max
 _NONE = np.empty(0, np.float32)
+_NO_POINTS, _NO_ENDS = np.empty(0, np.int32), np.empty(0, np.int64)
 POTTS = np.array([[0, 1], [1, 0]], np.float32)
 
 Track = Callable[[NDArray[np.float32]], None]
@@ -127,7 +128,7 @@ def labels(
     if penalty is not None:
         negative = np.zeros((count, lanes), np.float32)
         negative[:, :count] = -penalty.T
-    lattice, gaussian, others = _split(messages)
+    lattice, gaussian, others = _split(messages, among=False)
     own = _own((lattice, gaussian), 1.0)
     state = _aligned(n * lanes)
     marginals = state.reshape(n, lanes)
@@ -192,12 +193,16 @@ class _Walk:
         self._width, lanes, blocks = layout
         self._length = self._width * lanes
         self._spans, self._threads, self._run = spans, threads, run
+        self._known: tuple[Any, ...]
         corner_count = lattice.lattice.dimension + 1 if lattice else 0
         if lanes == 1:
-            self._update = _meanfield_kernels.two_labels(corner_count)
+            among = lattice.among if lattice else None
+            self._update = _meanfield_kernels.two_labels(corner_count, among is not None)
+            self._known = (_NO_POINTS, _NO_ENDS) if among is None else _by_row(among.points, n, self._width)
             self._blur = _lattice_filters.blur(1)
         else:
             self._update = _meanfield_kernels.labels(corner_count, blocks, lanes)
+            self._known = ()
             self._blur = partial(_lattice_filters.blur_lanes(blocks), lanes)
         if lattice is None:
             self._around = None
@@ -228,7 +233,7 @@ class _Walk:
         def strip(i: int) -> None:
             self._update(
                 *inputs, state, *beside[i], self._width, *self._spans[i], read, write,
-                *self._lattice, self._old, self._new[i], *self._gaussian,
+                *self._known, *self._lattice, self._old, self._new[i], *self._gaussian,
             )  # fmt: skip
 
         self._run(strip, range(len(self._spans)))
@@ -241,11 +246,16 @@ class _Walk:
         return state[max(0, first) * self._length : last * self._length].copy()
 
 
+def _by_row(points: NDArray[np.int32], n: int, width: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The points, and where those of each row of `width` of all n points begin and end among them."""
+    return points, np.searchsorted(points, np.arange(-(-n // width) + 1) * width)
+
+
 def _split(
-    messages: Sequence[Message],
+    messages: Sequence[Message], *, among: bool = True
 ) -> tuple[LatticeMessage | None, GaussianMessage | None, list[Message]]:
-    """The first lattice, the first Gaussian, and all others."""
-    lattice = next((m for m in messages if isinstance(m, LatticeMessage)), None)
+    """The first lattice, the first Gaussian, and all others; without `among`, a lattice that knows all points."""
+    lattice = next((m for m in messages if isinstance(m, LatticeMessage) and (among or m.among is None)), None)
     gaussian = next((m for m in messages if isinstance(m, GaussianMessage)), None)
     return lattice, gaussian, [m for m in messages if m is not lattice and m is not gaussian]
 

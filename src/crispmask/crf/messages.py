@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,32 @@ from crispmask.crf.normalization import Normalization, factors
 from crispmask.crf.volume_filter import VolumeFilter
 
 
+class Among(NamedTuple):
+    """Which of N points a kernel knows.
+
+    Attributes:
+        points: int32 (K,), their numbers, in rising order.
+        counts: float32 (K,), how many points each of them stands for.
+        size: N.
+    """
+
+    points: NDArray[np.int32]
+    counts: NDArray[np.float32]
+    size: int
+
+    def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of the known points (..., K) as values of all, (..., N): zero elsewhere."""
+        everywhere = np.zeros((*values.shape[:-1], self.size), np.float32)
+        everywhere[..., self.points] = values
+        return everywhere
+
+
 class LatticeMessage:
     """Q -> weight · post · K (pre · Q), with K a permutohedral lattice; without the self term if that is left out.
 
     Attributes:
-        pre, post: float32 (N,), the normalisation.
+        pre, post: float32 (K,), the normalisation; `pre` includes the counts.
+        among: the K points of the lattice among all N; None where they are all.
     """
 
     def __init__(
@@ -27,20 +49,24 @@ class LatticeMessage:
         normalization: Normalization,
         self_term: bool,
         threads: int = 1,
+        among: Among | None = None,
     ) -> None:
-        self.lattice, self.weight, self.self_term = lattice, np.float32(weight), self_term
-        n = lattice.size
+        self.lattice, self.weight, self.self_term, self.among = lattice, np.float32(weight), self_term, among
+        counts = np.ones(lattice.size, np.float32) if among is None else among.counts
         if normalization == "none":
-            self.pre = self.post = np.ones(n, np.float32)
+            self.pre, self.post = counts, np.ones_like(counts)
         else:
-            self.pre, self.post = factors(
-                lattice.filter(np.ones((1, n), np.float32), threads=threads)[0], normalization
-            )
+            self.pre, self.post = factors(lattice.filter(counts[None], threads=threads)[0], normalization)
+            if among is not None:
+                self.pre = self.pre * counts
 
     def apply(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """The message of float32 (C, N), same shape out."""
-        message = self.lattice.filter(values * self.pre, threads=threads)
+        known = values if self.among is None else values[:, self.among.points]
+        message = self.lattice.filter(known * self.pre, threads=threads)
         message *= self.post * self.weight
+        if self.among is not None:
+            message = self.among.spread(message)
         if not self.self_term:
             message -= self.own * values
         return message
@@ -48,7 +74,8 @@ class LatticeMessage:
     @cached_property
     def own(self) -> NDArray[np.float32]:
         """The factor of each pixel's own value in its message: float32 (N,)."""
-        return self.lattice.diagonal() * self.pre * self.post * self.weight
+        own: NDArray[np.float32] = self.lattice.diagonal() * self.pre * self.post * self.weight
+        return own if self.among is None else self.among.spread(own)
 
 
 class GaussianMessage:

@@ -19,6 +19,7 @@ from crispmask.crf.torch_meanfield import GridGaussian, Message, Windows
 from crispmask.params import CRFParams
 
 AnyKernel = Kernel | Gaussian
+_Filters = tuple[torch_meanfield.Filter, Callable[[], Tensor]]
 
 # Points that share one lattice at most: beyond, windows are solved in several lots.
 _MOST_POINTS = 1 << 24
@@ -107,7 +108,12 @@ def infer_windows(
 
 
 def infer_points(
-    log_odds: Tensor, colours: Tensor, windows: Windows, theta_alphas: Sequence[float], params: CRFParams
+    log_odds: Tensor,
+    colours: Tensor,
+    windows: Windows,
+    theta_alphas: Sequence[float],
+    params: CRFParams,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """`infer_windows` for windows whose points lie in one list on the device, with one setting for all of them.
 
@@ -117,6 +123,7 @@ def infer_points(
         windows: where the points are.
         theta_alphas: of each window, in its pixels: it takes the place of the one in `params`.
         params: weights, the other bandwidths, normalisation, self term and iterations.
+        counts: of the bilateral kernel, float32 (N,); see `Kernel`.
 
     Returns:
         Foreground probabilities, float32 (N,).
@@ -127,15 +134,32 @@ def infer_points(
     if params.iterations and params.bilateral_weight > 0:
         alphas = [(alpha,) * len(windows.places) for alpha in theta_alphas]
         features = _placed(colours, windows, alphas, [params.theta_beta] * len(alphas))
-        lattice = TorchLattice(features, windows.window if len(windows.shapes) > 1 else None)
         weight = ones * params.bilateral_weight
-        messages.append(torch_meanfield.message(lattice.filter, lambda: lattice.diagonal()[:, None], weight, *options))
+        filters = _filters(features, windows, counts)
+        messages.append(torch_meanfield.message(*filters, weight, *options))
     if params.iterations and params.smoothness_weight > 0:
         thetas = [(params.theta_gamma,) * len(windows.places)] * len(windows.shapes)
         gaussian, weight = GridGaussian(windows, thetas, log_odds), ones * params.smoothness_weight
         messages.append(torch_meanfield.message(gaussian.filter, lambda: ones, weight, *options))
     graph = _pays(len(log_odds))
     return torch_meanfield.two_labels(-log_odds[:, None], messages, None, params.iterations, graph=graph)[:, 0]
+
+
+def _filters(features: Tensor, windows: Windows, counts: Tensor | None) -> _Filters:
+    """The filter of a lattice for features (N, d), (N, C) to (N, C), and what gives its diagonal (N, 1)."""
+    groups = windows.window if len(windows.shapes) > 1 else None
+    if counts is None:
+        whole = TorchLattice(features, groups)
+        return whole.filter, lambda: whole.diagonal()[:, None]
+    points = torch.nonzero(counts)[:, 0]
+    some = counts[points][:, None]
+    lattice = TorchLattice(features[points], None if groups is None else groups[points])
+
+    def diagonal() -> Tensor:
+        everywhere = torch.zeros_like(counts)[:, None]
+        return everywhere.index_copy_(0, points, lattice.diagonal()[:, None] * some)
+
+    return torch_meanfield.among(lattice.filter, points, some), diagonal
 
 
 def fetched(values: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
@@ -173,7 +197,8 @@ def _kind(kernel: AnyKernel) -> tuple[Any, ...]:
         channels = ("bilateral", kernel.image.shape[-1])
     elif isinstance(kernel, Kernel):
         channels = ("features", len(kernel.features(kernel.shape)))
-    return channels, kernel.normalization, kernel.self_term
+    counted = isinstance(kernel, Kernel) and kernel.among is not None
+    return channels, counted, kernel.normalization, kernel.self_term
 
 
 def _message(kernels: Sequence[AnyKernel], windows: Windows, like: Tensor) -> Message:
@@ -186,10 +211,19 @@ def _message(kernels: Sequence[AnyKernel], windows: Windows, like: Tensor) -> Me
         gaussian = GridGaussian(windows, thetas, like)
         ones = torch.ones_like(weight)
         return torch_meanfield.message(gaussian.filter, lambda: ones, weight, first.normalization, first.self_term)
-    lattice = _lattice(kernels, windows)  # type: ignore[arg-type]
-    return torch_meanfield.message(
-        lattice.filter, lambda: lattice.diagonal()[:, None], weight, first.normalization, first.self_term
-    )
+    some: Sequence[Kernel] = kernels  # type: ignore[assignment]
+    if some[0].among is None:
+        lattice = _lattice(some, windows)
+        filters: _Filters = lattice.filter, lambda: lattice.diagonal()[:, None]
+    else:
+        filters = _filters(_features(some, windows), windows, _counts(some, windows))
+    return torch_meanfield.message(*filters, weight, first.normalization, first.self_term)
+
+
+def _counts(kernels: Sequence[Kernel], windows: Windows) -> Tensor:
+    """Of all windows' points, float32 (N,)."""
+    each = [kernel.among.spread(kernel.among.counts) for kernel in kernels if kernel.among is not None]
+    return torch.from_numpy(np.concatenate(each)).to(windows.window.device)
 
 
 def _each(numbers: Sequence[float], windows: Windows) -> Tensor:

@@ -85,6 +85,22 @@ def message(
     return Message(kernel, pre, post, own, self_term)
 
 
+def among(kernel: Filter, points: Tensor, counts: Tensor) -> Filter:
+    """A filter of some points as one of all: the rest send nothing and get zero.
+
+    Args:
+        kernel: (K, C) to (K, C).
+        points: int64 (K,), the numbers of the points that it knows.
+        counts: (K, 1), how many points each of them stands for.
+    """
+
+    def filtered(values: Tensor) -> Tensor:
+        received = kernel(values.index_select(0, points) * counts)
+        return torch.zeros_like(values).index_copy_(0, points, received)
+
+    return filtered
+
+
 class Windows:
     """Points of windows in one list, window by window and row by row.
 

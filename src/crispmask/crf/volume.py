@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from crispmask.arguments import as_array, flag, number
+from crispmask.arguments import as_array, number
 from crispmask.crf.dense import two_label_marginals
 from crispmask.crf.gaussian import bandwidths
-from crispmask.crf.kernels import Bilateral, Gaussian, _weight
+from crispmask.crf.kernels import Bilateral, Gaussian
 from crispmask.crf.lattice import MAX_DIMENSION
-from crispmask.crf.normalization import Normalization, check
+from crispmask.crf.normalization import Normalization
 from crispmask.crf.tensors import host, numbers, on_gpu
 from crispmask.errors import ShapeError, ValueRangeError
 
@@ -56,9 +56,7 @@ class VolumeBilateral(Bilateral):
         alphas, steps = bandwidths(theta_alpha, "theta_alpha", 3), bandwidths(spacing, "spacing", 3)
         self.theta_alpha = tuple(a / s for a, s in zip(alphas, steps, strict=True))
         self.theta_beta = bandwidths(theta_beta, "theta_beta", 1)[0]
-        self.weight = _weight(weight)
-        self.normalization = check(normalization)
-        self.self_term = flag(self_term, "self_term")
+        self._set(weight, normalization, self_term, None)
 
 
 def refine_volume(

@@ -50,9 +50,9 @@ class Answer:
             temperature: what the log-odds are divided by.
         """
         rect = rect_of(self.crop, bounds(self.odds > POSSIBLE), image_size, params.context_min)
-        limit = np.float32(math.log(params.confidence / (1 - params.confidence)))
+        limit = np.float32(params.limit)
         odds = np.clip(self.crop.back(self.odds, rect, rect.grid) / np.float32(temperature), -limit, limit)
-        return Unary(odds, rect, self.scale, params)
+        return Unary(odds, rect, self.scale, params, sampled=True)
 
 
 def bounds(mask: NDArray[np.bool_]) -> Rect:

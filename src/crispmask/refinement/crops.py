@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from crispmask.image.scaling import reduced
 from crispmask.instances import Window
+from crispmask.refinement.resampling import resampled, taps
 from crispmask.refinement.windows import Rect
 
 CONTEXT_MIN = 8
@@ -84,12 +84,14 @@ class Crop:
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The network's view of an image (H, W, 3): uint8 (S, S, 3)."""
         inside = self.rect((image.shape[0], image.shape[1]))
-        return np.asarray(self._resized(image[inside.slices], inside))
+        if self.shrink > 1:
+            return self._resized(self.reduced(image[inside.slices]), 0, 0, inside)
+        return self._resized(image, inside.y0, inside.x0, inside)
 
     def mask(self, window: Window, image_size: tuple[int, int]) -> NDArray[np.float32]:
         """The network's view of a probability map: float32 (S, S) in [0, 1]."""
         inside = self.rect(image_size)
-        return np.clip(np.asarray(self._resized(window.over(inside), inside)), 0, 1)
+        return np.clip(self._resized(self.reduced(window.over(inside)), 0, 0, inside), 0, 1)
 
     def ellipse(self, box: Box) -> NDArray[np.float32]:
         """The prompt of a box: float32 (S, S), `INSIDE` on the ellipse, `CORNER` on the rest of the box, 0 outside."""
@@ -108,8 +110,8 @@ class Crop:
     def back(self, values: NDArray[np.float32], rect: Rect, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Values of the crop's cells (S, S) over a rectangle of the image inside it, bilinearly: float32 `shape`."""
         y0, x0, y1, x1 = self.cells(rect)
-        target = Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
-        return np.asarray(target)
+        length = self.size, 0, self.size
+        return resampled(values, (0, 0), taps(y0, y1, shape[0], *length), taps(x0, x1, shape[1], *length))
 
     def cells(self, rect: Rect) -> tuple[float, float, float, float]:
         """y0, x0, y1, x1 of a rectangle of the image in cells, cut off at the crop."""
@@ -134,10 +136,16 @@ class Crop:
         """What of the crop lies inside the image, (h, w) or (h, w, 3), after that."""
         return reduced(inner, self.shrink) if self.shrink > 1 else inner
 
-    def _resized(self, inner: NDArray[Any], inside: Rect) -> Image.Image:
-        """The crop at the network's size, from the part of it that lies inside the image."""
-        shrink = self.shrink
-        part = Image.fromarray(self.reduced(inner))
-        whole = Image.new(part.mode, (self.side // shrink, self.side // shrink))
-        whole.paste(part, ((inside.x0 - self.left) // shrink, (inside.y0 - self.top) // shrink))
-        return whole.resize((self.size, self.size), Image.Resampling.BILINEAR)
+    def _resized(self, values: NDArray[Any], top: int, left: int, inside: Rect) -> NDArray[Any]:
+        """The crop at the network's size.
+
+        Args:
+            values: (H, W) or (H, W, 3), blocks of `shrink` pixels; those of `inside` begin at row `top`, column `left`.
+            inside: the part of the crop that lies inside the image.
+        """
+        side = self.side // self.shrink
+        y, x = (inside.y0 - self.top) // self.shrink, (inside.x0 - self.left) // self.shrink
+        height, width = -(-inside.shape[0] // self.shrink), -(-inside.shape[1] // self.shrink)
+        rows = taps(0.0, float(side), self.size, side, y, min(y + height, side))
+        columns = taps(0.0, float(side), self.size, side, x, min(x + width, side))
+        return resampled(values, (top - y, left - x), rows, columns)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crispmask.refinement.answer import Answer
 from crispmask.refinement.instance import InstanceView
-from crispmask.refinement.unary import sigmoid
 
 FEATURES = (
     "size",  # log2 of the square root of the box's area, pixels of the image
@@ -29,24 +29,19 @@ FEATURES = (
 
 def instance_features(view: InstanceView, answer: Answer) -> NDArray[np.float32]:
     """The numbers of `FEATURES`, float32 (F,)."""
-    prompt, odds = answer.prompt, answer.odds
-    inside, chosen = prompt > 0.5, answer.mask
-    probabilities = sigmoid(odds)
-    edge, own_edge = _edge(inside), _edge(chosen)
-    length, own_length = max(1.0, float(edge.sum())), max(1.0, float(own_edge.sum()))
-    differ = inside != chosen
-    union = float((inside | chosen).sum())
-    expected = _expected_iou(chosen, probabilities)
+    cells = Cells.of(answer.prompt, answer.odds)
+    length, own_length = max(1, cells.edge), max(1, cells.own_edge)
+    expected = _share(cells.own_mass, cells.after + cells.mass - cells.own_mass)
     values = (
         *known_before(view),
-        float(((prompt > 0.1) & (prompt < 0.9)).sum()) / length,
-        float(((probabilities > 0.1) & (probabilities < 0.9)).sum()) / own_length,
-        float(differ.sum()) / union if union else 0.0,
-        float(differ.sum()) / length,
+        cells.undecided / length,
+        cells.doubt / own_length,
+        _share(cells.differing, cells.union),
+        cells.differing / length,
         expected,
-        expected - _expected_iou(inside, probabilities),
-        float(np.median(np.abs(odds[edge]))) if edge.any() else 0.0,
-        float((np.abs(odds[differ]) > 2).mean()) if differ.any() else 0.0,
+        expected - _share(cells.kept_mass, cells.before + cells.mass - cells.kept_mass),
+        cells.median,
+        _share(cells.sure, cells.differing),
         length / own_length,
     )
     return np.array(values, np.float32)
@@ -57,16 +52,44 @@ def known_before(view: InstanceView) -> tuple[float, float, float]:
     return math.log2(view.scale), math.log2(view.crop.side / view.crop.size), float(view.binary)
 
 
-def _expected_iou(mask: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> float:
-    """Expected overlap over expected union of a mask, if its pixels are right with these probabilities."""
-    inside = float(probabilities[mask].sum())
-    union = float(mask.sum()) + float(probabilities[~mask].sum())
-    return inside / union if union else 0.0
+class Cells(NamedTuple):
+    """What is counted in a prompt and in an answer.
+
+    Attributes:
+        edge, own_edge: cells of the prompt's mask, and of the answer's, whose right or lower neighbour lies on the
+            other side.
+        differing: cells in which the masks differ.
+        sure: those of them with log-odds beyond 2.
+        union, before, after: cells of either mask, of the prompt's, of the answer's.
+        undecided, doubt: cells with probabilities from 0.1 to 0.9 in the prompt, in the answer.
+        mass, kept_mass, own_mass: sums of the answer's probabilities: all, within the prompt's mask, within its own.
+        median: of the answer's log-odds, without sign, along the prompt's edge; 0 where it has none.
+    """
+
+    edge: int
+    own_edge: int
+    differing: int
+    sure: int
+    union: int
+    before: int
+    after: int
+    undecided: int
+    doubt: int
+    mass: float
+    kept_mass: float
+    own_mass: float
+    median: float
+
+    @classmethod
+    def of(cls, prompt: NDArray[np.float32], odds: NDArray[np.float32]) -> Cells:
+        """Of a prompt and the network's log-odds, both float32 (S, S)."""
+        from crispmask.refinement._feature_kernels import measure
+
+        counts, sums, far = np.empty(9, np.int64), np.empty(3), np.empty(odds.size, np.float32)
+        measure(prompt, odds, counts, sums, far)
+        median = float(np.median(far[: counts[0]])) if counts[0] else 0.0
+        return cls._make([*counts.tolist(), *sums.tolist(), median])
 
 
-def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Cells whose right or lower neighbour lies on the other side."""
-    edge = np.zeros_like(inside)
-    edge[:, :-1] |= inside[:, :-1] != inside[:, 1:]
-    edge[:-1] |= inside[:-1] != inside[1:]
-    return edge
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -348,7 +348,8 @@ def instance_crf(
     check_size(image, instances)
     view = InstanceView.of(image, instances, i)
     unary = view.unary(params) if isinstance(params, CRFParams) else params.unary(view, params.answer(view))
-    found = kernels(image, unary.rect, unary.scale, unary.params)
+    sampled = unary.odds if unary.sampled else None
+    found = kernels(image, unary.rect, unary.scale, unary.params, sampled=sampled)
     return DenseCRF(unary_energies(unary.odds[None]), found), (unary.rect.y0, unary.rect.x0)
 
 

@@ -6,7 +6,6 @@ device's memory already; the CPU hears of a few numbers for each instance, decid
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -24,11 +23,12 @@ from crispmask.params import CRFParams
 from crispmask.refinement.answer import rect_of, scale_of
 from crispmask.refinement.colour import LINEAR, TO_XYZ
 from crispmask.refinement.crops import CORNER, INSIDE
+from crispmask.refinement.evidence import may_sample, offset, spacing
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.reach import beyond_reach, covering
-from crispmask.refinement.sampling import Taps, resampled
 from crispmask.refinement.tensor_features import looked_at
+from crispmask.refinement.tensor_resampling import Taps, resampled
 from crispmask.refinement.unary import Unary
 from crispmask.refinement.windows import Rect
 
@@ -78,7 +78,9 @@ def solved(views: Sequence[InstanceView], params: LearnedParams, device: torch.d
                 windows = Windows([rect.grid for rect in rects], device)
                 colours = pixels.colours([some.views[k] for k in part], rects, windows, params.crf)
                 thetas = [_theta_alpha(params.crf, some.scales[k], some.rects[k]) for k in part]
-                found = infer_points(some.odds_over(part, windows, params), colours, windows, thetas, params.crf)
+                odds = some.odds_over(part, windows, params)
+                counts = _counts(odds, windows, thetas, params.crf) if may_sample(params.crf) else None
+                found = infer_points(odds, colours, windows, thetas, params.crf, counts)
                 for k, marginals in zip(part, fetched(found, windows.shapes), strict=True):
                     done[k] = Solved(lot[k], some.decisions[k], some.rects[k], marginals)
         yield list(done.values())
@@ -98,7 +100,8 @@ def unaries(
                 windows = Windows([some.rects[k].grid for k in part], device)
                 odds = fetched(some.odds_over(part, windows, params), windows.shapes)
                 for k, over in zip(part, odds, strict=True):
-                    made[lot[k]] = Unary(over, some.rects[k], some.scales[k], params.crf), some.decisions[k]
+                    unary = Unary(over, some.rects[k], some.scales[k], params.crf, sampled=True)
+                    made[lot[k]] = unary, some.decisions[k]
     return [made[i] for i in range(len(views))]
 
 
@@ -238,8 +241,7 @@ class _Judged:
         down, across = (Taps.make(cells[:, a], cells[:, a + 2], grids[:, a], lengths) for a in (0, 1))
         starts = np.array(part) * size * size
         back = resampled(self.odds.reshape(-1, 1), starts, lengths, lengths, down, across, windows)[:, 0]
-        limit = math.log(params.crf.confidence / (1 - params.crf.confidence))
-        odds = (back / params.temperature).clamp(-limit, limit)
+        odds = (back / params.temperature).clamp(-params.crf.limit, params.crf.limit)
         if all(self.decisions[k].reach is None for k in part):
             return odds
         certain = _on(odds.device, np.concatenate([self._beyond_reach(k) for k in part]))
@@ -291,6 +293,17 @@ def _ellipses(views: Sequence[InstanceView], device: torch.device) -> Tensor:
 def _theta_alpha(params: CRFParams, scale: float, rect: Rect) -> float:
     size = scale if params.theta_alpha_scale == "instance" else 1.0
     return params.theta_alpha * size * rect.grid[1] / rect.shape[1]
+
+
+def _counts(odds: Tensor, windows: Windows, thetas: Sequence[float], params: CRFParams) -> Tensor:
+    """`evidence.counts` of the windows' points, float32 (P,)."""
+    steps = [spacing(theta) for theta in thetas]
+    step = _on(odds.device, np.array(steps))[windows.window]
+    taken = torch.ones_like(odds, dtype=torch.bool)
+    for axis, place in enumerate(windows.places):
+        firsts = [offset(shape[axis], k) for shape, k in zip(windows.shapes, steps, strict=True)]
+        taken &= (place - _on(odds.device, np.array(firsts))[windows.window]) % step == 0
+    return torch.where(odds.abs() < params.limit, 1.0, torch.where(taken, (step * step).to(odds), 0.0))
 
 
 def _lab(rgb: Tensor) -> Tensor:

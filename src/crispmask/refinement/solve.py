@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from crispmask.instances import Window
 from crispmask.params import CRFParams
 from crispmask.refinement.clean import without_specks
 from crispmask.refinement.colour import rgb_to_lab
+from crispmask.refinement.evidence import counts, may_sample
 from crispmask.refinement.unary import Unary, unary_energies
 from crispmask.refinement.windows import Rect, union
 
@@ -58,7 +59,9 @@ def pose(image: NDArray[np.uint8], unaries: Sequence[Unary], lattices: Lattices 
     _check_joint(len(unaries), rect)
     odds = [unary.over(rect) for unary in unaries]
     scale = float(np.mean([unary.scale for unary in unaries]))
-    return Problem(odds, kernels(image, rect, scale, params, lattices) if params.iterations else [], params, rect)
+    sampled = odds[0] if len(odds) == 1 and leader.sampled else None
+    found = kernels(image, rect, scale, params, lattices, sampled) if params.iterations else []
+    return Problem(odds, found, params, rect)
 
 
 def solve(
@@ -135,7 +138,12 @@ def _check_joint(count: int, rect: Rect) -> None:
 
 
 def kernels(
-    image: NDArray[np.uint8], rect: Rect, scale: float, params: CRFParams, lattices: Lattices | None = None
+    image: NDArray[np.uint8],
+    rect: Rect,
+    scale: float,
+    params: CRFParams,
+    lattices: Lattices | None = None,
+    sampled: NDArray[np.float32] | None = None,
 ) -> list[Bilateral | Gaussian]:
     """The two kernels of the paper over a rectangle of an image, at its `grid`.
 
@@ -145,25 +153,38 @@ def kernels(
         scale: size of the object, pixels; theta_alpha is a multiple of it where the parameters say so.
         params: of the CRF.
         lattices: see `solve`.
+        sampled: log-odds over the rectangle, of which the bilateral kernel may sample what is decided.
     """
     options: dict[str, Any] = {"normalization": params.normalization, "self_term": params.self_term}
     made: list[Bilateral | Gaussian] = []
     if params.bilateral_weight > 0:
-        key = tuple(getattr(params, name) for name in LATTICE_PARAMS)
-        known = lattices.get(key) if lattices is not None else None
-        if known is not None:
-            made.append(known.reweighted(params.bilateral_weight, **options))
-        else:
-            part = resized(image[rect.slices], rect.grid)
-            theta_alpha = params.theta_alpha * (scale if params.theta_alpha_scale == "instance" else 1.0)
-            theta_alpha *= rect.grid[1] / rect.shape[1]
-            colours = rgb_to_lab(part) if params.colour == "lab" else part
-            made.append(Bilateral(colours, theta_alpha, params.theta_beta, params.bilateral_weight, **options))
-            if lattices is not None:
-                lattices[key] = cast(Bilateral, made[0])
+        made.append(_bilateral(image, rect, scale, params, lattices, sampled, options))
     if params.smoothness_weight > 0:
         made.append(Gaussian(params.theta_gamma, params.smoothness_weight, **options))
     return made
+
+
+def _bilateral(
+    image: NDArray[np.uint8],
+    rect: Rect,
+    scale: float,
+    params: CRFParams,
+    lattices: Lattices | None,
+    sampled: NDArray[np.float32] | None,
+    options: dict[str, Any],
+) -> Bilateral:
+    some = sampled is not None and may_sample(params)
+    kept = {} if lattices is None or some else lattices  # which pixels are taken depends on the unary: they serve once
+    key = tuple(getattr(params, name) for name in LATTICE_PARAMS)
+    if key in kept:
+        return kept[key].reweighted(params.bilateral_weight, **options)
+    part = resized(image[rect.slices], rect.grid)
+    theta_alpha = params.theta_alpha * (scale if params.theta_alpha_scale == "instance" else 1.0)
+    theta_alpha *= rect.grid[1] / rect.shape[1]
+    taken = counts(sampled, params.limit, theta_alpha) if some and sampled is not None else None
+    colours = rgb_to_lab(part) if params.colour == "lab" else part
+    kept[key] = Bilateral(colours, theta_alpha, params.theta_beta, params.bilateral_weight, counts=taken, **options)
+    return kept[key]
 
 
 def _against_rivals(marginals: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,12 +26,14 @@ class Unary:
         rect: where in the image.
         scale: size of the object: square root of its box's area, pixels of the image.
         params: of the CRF.
+        sampled: whether the CRF may take some only of the pixels that are decided; see `evidence`.
     """
 
     odds: NDArray[np.float32]
     rect: Rect
     scale: float
     params: CRFParams
+    sampled: bool = False
 
     def over(self, rect: Rect) -> NDArray[np.float32]:
         """The log-odds over a rectangle that contains this one, at its `grid`; outside, the lowest that there are."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from crispmask.instances import Window  # noqa: E402
 from crispmask.refinement.crops import Crop  # noqa: E402
-from crispmask.refinement.sampling import Taps, resampled  # noqa: E402
+from crispmask.refinement.tensor_resampling import Taps, resampled  # noqa: E402
 from crispmask.refinement.windows import Rect  # noqa: E402
 
 
@@ -45,9 +45,9 @@ def test_crops_of_an_image(data: Any) -> None:
         crops.append(Crop(left, top, side, size))
     for crop, found in zip(crops, seen(image, crops), strict=True):
         off = np.abs(found - crop.image(image).astype(int))
-        # Pillow rounds after each axis, in whole numbers: at worst 5 % were one grey level off in 4000 crops, few two.
-        assert off.max() <= 2
-        assert (off > 0).sum() <= max(1, 0.1 * off.size)
+        # Sums in another order end on the other side of a half now and then.
+        assert off.max() <= 1
+        assert (off > 0).sum() <= max(3, 0.02 * off.size)
 
 
 def test_masks_and_the_way_back() -> None:

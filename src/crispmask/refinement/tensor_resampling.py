@@ -1,4 +1,4 @@
-"""Many parts of images and maps resized at once on torch tensors, as Pillow does it bilinearly."""
+"""`resampling` on torch tensors: many parts of images and maps at once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def resampled(
     """The results of many parts, one after the other, row by row.
 
     Args:
-        source: (M, C), values of all parts; uint8 ones are rounded on the way as Pillow does it.
+        source: (M, C), values of all parts; of uint8 ones the results are rounded.
         starts: (N,), where the first row and column of each part is in it.
         strides: (N,), from one row of a part to the next.
         heights: (N,), rows of each part.
@@ -108,8 +108,6 @@ def resampled(
     wide = Windows(list(zip(np.asarray(heights).tolist(), widths.tolist(), strict=True)), device)
     first = torch.addcmul(facts[0][wide.window], facts[1][wide.window], wide.places[0])
     values = _weighted(source, first, None, wide, 1, across)
-    if rounding:
-        values = torch.floor_(values + 0.5)
     if places is None:
         places = Windows(list(zip(down.counts.tolist(), widths.tolist(), strict=True)), device)
     first = facts[2][places.window] + places.places[1]
