@@ -33,7 +33,7 @@ def test_prepare_compiles_what_refining_needs(joint):
             found = [o for o in gc.get_objects() if isinstance(o, Dispatcher)]
             return sorted((o.py_func.__qualname__, str(key)) for o in found for key in o.overloads)
         before = kernels()
-        segment_image(image, lambda image: Instances.from_masks(masks), settings)
+        segment_image(image, lambda image: Instances.from_masks(masks, scores=[0.9] * 3), settings)
         assert before and kernels() == before, set(kernels()) - set(before)
     """
     lines = "\n".join(line[8:] for line in code.splitlines())

@@ -13,6 +13,9 @@ from crispmask.instances import Instances
 from crispmask.refinement import LearnedParams, Params, default_params, explain, refine_instances
 from crispmask.refinement.clean import without_specks
 from crispmask.refinement.masks import checked_params
+from crispmask.refinement.solve import solve
+from crispmask.refinement.unary import Unary
+from crispmask.refinement.windows import Rect
 
 
 @dataclass(frozen=True)
@@ -77,5 +80,6 @@ def prepare(settings: Settings) -> None:
         if isinstance(params, LearnedParams):  # which might leave these masks alone
             explain(image, instances, params, threads=1)
             params = params.crf
+            solve(image, [Unary(np.zeros((16, 16), np.float32), Rect(0, 0, 16, 16), 16.0, params, sampled=True)])
         refine_instances(image, instances, params, threads=1, joint=settings.joint)
         without_specks(masks[0].astype(np.float32), 0.5)  # of masks that joint refinement erases there are none

@@ -32,9 +32,6 @@ CHANCES = (0.0, 0.01, 0.02, 0.03)
 """IoU that one mask of a kind may lose by chance besides."""
 ENOUGH_GAIN = 0.95
 """Of these allowances the least is taken with which masks gain so large a part of what they gain with the most."""
-ERRORS, MANY = 1.645, 50
-"""Standard errors by which the mean must be better than that, the bound of a one-sided interval of 95 %, where a set
-has so many masks of a kind: limits are chosen among thousands, and the best of them lose more on other masks."""
 MOSTLY = 0.1
 """Share of the masks, averaged over the kinds, that may get worse by more than a point of IoU."""
 
@@ -81,8 +78,8 @@ class Gates:
 def learn_gates(masks: Sequence[Measured], seed: int = 0, *, least_margin: float = -1.0) -> Gates:
     """Fit gains and risks, and choose margins and costs on images that those of a fold have not seen.
 
-    Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`, `ERRORS`) and
-    makes few masks worse (`MOSTLY`).
+    Chosen is what gains most, averaged over the kinds of masks, among what lets no kind lose (`LOST`) and makes few
+    masks worse (`MOSTLY`).
 
     Args:
         masks: measured with one setting, then with it within reach. A detector's have a score in use, which opens the
@@ -156,7 +153,6 @@ def _choices(
     sets = _shares([(m.kind, m.source) for m in masks], ENOUGH)
     exact = sets @ np.array([float(m.kind == ANNOTATION) for m in masks]) > 0
     one = sets.max(1, initial=0.0)  # a share is one over the number
-    errors = np.where(one <= 1 / MANY, ERRORS, 0.0)
     lowest = [-(np.where(exact, LOST_EXACT, LOST) + chance * one) for chance in CHANCES]
     best = [_Choice((), np.zeros(len(masks), np.int64), -np.inf)] * len(CHANCES)
     for margin, cost in itertools.product(*limits[:2]):
@@ -167,9 +163,7 @@ def _choices(
             gain = float((kinds @ changed).mean())
             if (kinds @ (changed[:, 0] < -WORSE)).mean() > MOSTLY:
                 continue
-            mean = sets @ changed[:, 0]
-            variance = np.maximum(sets @ changed[:, 0] ** 2 - mean**2, 0)
-            of_sets = mean - errors * np.sqrt(one * variance)
+            of_sets = sets @ changed[:, 0]
             better = [
                 gain > so_far.gain and bool((of_sets >= least).all())
                 for so_far, least in zip(best, lowest, strict=True)
