@@ -27,6 +27,7 @@ from crispmask.refinement.evidence import may_sample, offset, spacing
 from crispmask.refinement.instance import InstanceView
 from crispmask.refinement.learned import Decision, LearnedParams
 from crispmask.refinement.reach import beyond_reach, covering
+from crispmask.refinement.solve import position_bandwidth
 from crispmask.refinement.tensor_features import looked_at
 from crispmask.refinement.tensor_resampling import Taps, resampled
 from crispmask.refinement.unary import Unary
@@ -77,7 +78,7 @@ def solved(views: Sequence[InstanceView], params: LearnedParams, device: torch.d
                 rects = [some.rects[k] for k in part]
                 windows = Windows([rect.grid for rect in rects], device)
                 colours = pixels.colours([some.views[k] for k in part], rects, windows, params.crf)
-                thetas = [_theta_alpha(params.crf, some.scales[k], some.rects[k]) for k in part]
+                thetas = [position_bandwidth(params.crf, some.scales[k], some.rects[k]) for k in part]
                 odds = some.odds_over(part, windows, params)
                 counts = _counts(odds, windows, thetas, params.crf) if may_sample(params.crf) else None
                 found = infer_points(odds, colours, windows, thetas, params.crf, counts)
@@ -288,11 +289,6 @@ def _ellipses(views: Sequence[InstanceView], device: torch.device) -> Tensor:
     v, u = _on(device, np.stack(rows))[:, :, None], _on(device, np.stack(columns))[:, None, :]
     inner = torch.where(v**2 + u**2 <= 1, INSIDE, CORNER)
     return torch.where((v.abs() <= 1) & (u.abs() <= 1), inner, 0.0)
-
-
-def _theta_alpha(params: CRFParams, scale: float, rect: Rect) -> float:
-    size = scale if params.theta_alpha_scale == "instance" else 1.0
-    return params.theta_alpha * size * rect.grid[1] / rect.shape[1]
 
 
 def _counts(odds: Tensor, windows: Windows, thetas: Sequence[float], params: CRFParams) -> Tensor:

@@ -173,18 +173,24 @@ def _bilateral(
     sampled: NDArray[np.float32] | None,
     options: dict[str, Any],
 ) -> Bilateral:
-    some = sampled is not None and may_sample(params)
-    kept = {} if lattices is None or some else lattices  # which pixels are taken depends on the unary: they serve once
+    sampled = sampled if may_sample(params) else None
+    # Which pixels are sampled depends on the unary: that lattice serves once.
+    kept = {} if lattices is None or sampled is not None else lattices
     key = tuple(getattr(params, name) for name in LATTICE_PARAMS)
     if key in kept:
         return kept[key].reweighted(params.bilateral_weight, **options)
     part = resized(image[rect.slices], rect.grid)
-    theta_alpha = params.theta_alpha * (scale if params.theta_alpha_scale == "instance" else 1.0)
-    theta_alpha *= rect.grid[1] / rect.shape[1]
-    taken = counts(sampled, params.limit, theta_alpha) if some and sampled is not None else None
+    theta_alpha = position_bandwidth(params, scale, rect)
+    taken = None if sampled is None else counts(sampled, params.limit, theta_alpha)
     colours = rgb_to_lab(part) if params.colour == "lab" else part
     kept[key] = Bilateral(colours, theta_alpha, params.theta_beta, params.bilateral_weight, counts=taken, **options)
     return kept[key]
+
+
+def position_bandwidth(params: CRFParams, scale: float, rect: Rect) -> float:
+    """theta_alpha in pixels of the rectangle's `grid`; `scale` as for `kernels`."""
+    size = scale if params.theta_alpha_scale == "instance" else 1.0
+    return params.theta_alpha * size * (rect.grid[1] / rect.shape[1])
 
 
 def _against_rivals(marginals: NDArray[np.float32]) -> NDArray[np.float32]:
